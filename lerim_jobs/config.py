@@ -1,0 +1,241 @@
+"""Settings: environment over project file over user file over defaults; a broken file names file, line and key."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from lerim_jobs.errors import ConfigError
+from lerim_jobs.paths import Home, home, project_config
+
+__all__ = [
+    "ROLES",
+    "Agent",
+    "Decay",
+    "Provider",
+    "Queue",
+    "Role",
+    "RoleName",
+    "Roles",
+    "Schedule",
+    "Settings",
+    "Tracing",
+    "environment",
+    "load",
+    "tracing_from_environment",
+]
+
+RoleName = Literal["lead", "explorer", "extract", "summarize"]
+ROLES: tuple[RoleName, ...] = ("lead", "explorer", "extract", "summarize")
+# Where a role differs from `Role`, so that a table that sets one key keeps the others.
+_DEFAULTS: dict[str, Any] = {"roles": {"lead": {"timeout_seconds": 300.0}, "explorer": {"max_iterations": 8}}}
+_TRUE = {"1", "true", "yes", "on"}
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One table of the settings file."""
+
+
+class Role(Section, frozen=True):
+    """One model role. `fallback_models` entries are `model` or `provider:model`, tried in order.
+
+    Times are seconds, windows are tokens (about 3.5 characters each). Empty provider: see `workers/models/roles.py`.
+    """
+
+    provider: str = ""
+    model: str = ""
+    api_base: str = ""
+    fallback_models: tuple[str, ...] = ()
+    timeout_seconds: float = 180.0
+    max_iterations: int = 10
+    max_window_tokens: int = 32_000
+    window_overlap_tokens: int = 1_000
+
+    def __post_init__(self) -> None:
+        if self.timeout_seconds <= 0:
+            raise ValueError("timeout_seconds must be above 0")
+        if self.max_window_tokens < 200:
+            raise ValueError("max_window_tokens must be at least 200")
+        if not 0 <= self.window_overlap_tokens < self.max_window_tokens:
+            raise ValueError("window_overlap_tokens must be at least 0 and below max_window_tokens")
+
+
+class Roles(Section, frozen=True):
+    """The four model roles."""
+
+    lead: Role = Role()
+    explorer: Role = Role()
+    extract: Role = Role()
+    summarize: Role = Role()
+
+    def get(self, name: RoleName) -> Role:
+        """The role by its name."""
+        role: Role = getattr(self, name)
+        return role
+
+
+class Provider(Section, frozen=True):
+    """A provider's address where it differs from the usual one."""
+
+    api_base: str = ""
+
+
+class Tracing(Section, frozen=True):
+    """`include_content = false` wins over `include_httpx = true`."""
+
+    enabled: bool = False
+    include_httpx: bool = False
+    include_content: bool = True
+
+
+class Schedule(Section, frozen=True):
+    """When the scheduler asks for jobs. Intervals divide an hour or are whole hours that divide a day."""
+
+    sync_interval_minutes: int = 10
+    maintain_interval_minutes: int = 60
+    sync_window: str = "7d"
+    sync_max_sessions: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("sync_interval_minutes", "maintain_interval_minutes"):
+            minutes = getattr(self, name)
+            if minutes < 1 or 1440 % minutes or (minutes > 60 and minutes % 60) or (minutes < 60 and 60 % minutes):
+                raise ValueError(f"{name} must divide 60, or be whole hours that divide a day")
+
+
+class Queue(Section, frozen=True):
+    """Redis. An empty `redis_url` means the embedded server in the state folder."""
+
+    redis_url: str = ""
+    slots: int = 8
+
+
+class Agent(Section, frozen=True):
+    """Where one coding agent keeps its sessions; `enabled = false` leaves it out."""
+
+    path: str = ""
+    enabled: bool = True
+
+
+class Decay(Section, frozen=True):
+    """Confidence fades with the days since a memory was last used; see `memory/decay.py`."""
+
+    enabled: bool = True
+    decay_days: int = 180
+    min_confidence_floor: float = 0.1
+    archive_threshold: float = 0.2
+    recent_access_grace_days: int = 30
+
+
+class Settings(Section, frozen=True):
+    """Everything that can be configured."""
+
+    roles: Roles = Roles()
+    providers: dict[str, Provider] = {}
+    tracing: Tracing = Tracing()
+    schedule: Schedule = Schedule()
+    queue: Queue = Queue()
+    agents: dict[str, str | Agent] = {}
+    decay: Decay = Decay()
+
+
+def load(env: Mapping[str, str], *, project: Path | None = None) -> Settings:
+    """Read the user file, then the project's file over it, then the environment over both. Raises ConfigError."""
+    merged = _DEFAULTS
+    for path in (home(env).config, project and project_config(project)):
+        if path and path.is_file():
+            layer = _read(path)
+            _convert(layer, path)
+            merged = _merge(merged, layer)
+    return _convert(_merge(merged, _from_environment(env, merged)), None)
+
+
+def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The process environment with the keys of `<home>/.env` under it: a real variable wins over the file."""
+    process = dict(os.environ if env is None else env)
+    return {**_dotenv(home(process)), **process}
+
+
+def tracing_from_environment(env: Mapping[str, str]) -> bool:
+    """`LERIM_TRACING` in {1, true, yes, on}, any case, trimmed. It only ever enables."""
+    return env.get("LERIM_TRACING", "").strip().lower() in _TRUE
+
+
+def _dotenv(state: Home) -> dict[str, str]:
+    try:
+        lines = state.env_file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    pairs = (re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line) for line in lines)
+    return {pair[1]: pair[2].strip("'\"") for pair in pairs if pair}
+
+
+def _from_environment(env: Mapping[str, str], merged: dict[str, Any]) -> dict[str, Any]:
+    layer: dict[str, Any] = {}
+    if provider := env.get("LERIM_PROVIDER", "").strip():
+        layer["roles"] = {name: {"provider": provider} for name in ROLES}
+        if provider == "offline":
+            for role in layer["roles"].values():
+                role.update(model="", fallback_models=[])
+    if url := env.get("LERIM_REDIS_URL", "").strip():
+        layer["queue"] = {"redis_url": url}
+    if tracing_from_environment(env):
+        layer["tracing"] = {"enabled": True}
+    return layer
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{path}: not valid TOML: {exc}") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc}") from exc
+
+
+def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    both = dict(low)
+    for key, value in high.items():
+        old = both.get(key)
+        both[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both
+
+
+def _convert(data: dict[str, Any], path: Path | None) -> Settings:
+    try:
+        return msgspec.convert(data, Settings)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(_explain(str(exc), path)) from exc
+
+
+def _explain(message: str, path: Path | None) -> str:
+    """`Expected `bool`, got `str` - at `$.tracing.enabled`` becomes `file:line: tracing.enabled: …`."""
+    problem, _, where = message.partition(" - at `$")
+    key = where.rstrip("`").strip(".")
+    if unknown := re.search(r"unknown field `(.+?)`", problem):
+        key = f"{key}.{unknown[1]}".strip(".")
+        problem = "there is no such setting"
+    key = re.sub(r"\[\.\.\.\]", "", key) or "top level"
+    place = f"{path}:{_line_of(path, key)}: " if path else ""
+    return f"{place}{key}: {problem[:1].lower()}{problem[1:]}"
+
+
+def _line_of(path: Path, key: str) -> int:
+    """The line where the dotted key is set, as well as it can be told from the text; 1 when it cannot."""
+    table, name = key.rpartition(".")[::2]
+    assignment = re.compile(rf'\s*(?:"?{re.escape(name)}"?|{re.escape(key)})\s*=')
+    current = ""
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line):
+            current = header[1].replace('"', "")
+            if current == key:
+                return number
+        elif assignment.match(line) and current in (table, ""):
+            return number
+    return 1

@@ -1,0 +1,151 @@
+"""The error tree: every error raised on purpose, and the process exit codes.
+
+    JobsError                 raised on purpose; has a stable `code` and an exit code
+      RetryableError          worth another attempt later
+        ModelUnavailable  RateLimited  StoreUnavailable  QueueUnavailable
+      PermanentError          another attempt would end the same way
+        BadInput  BadTranscript  ModelRefused  WrongKey  CorruptLog
+      Parked                  over budget or paused: not a failure, resumes later
+      ConflictError           the log moved: reload, decide again
+      ConfigError             stop now, before taking work
+      WaitTimeout             the command stopped waiting; the job goes on
+
+`jobs/retry.py` alone decides what an error means for a stage. Messages never carry prompts, answers, keys or passwords.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BadInput",
+    "BadTranscript",
+    "ConfigError",
+    "ConflictError",
+    "CorruptLog",
+    "JobsError",
+    "ModelRefused",
+    "ModelUnavailable",
+    "Parked",
+    "PermanentError",
+    "QueueUnavailable",
+    "RateLimited",
+    "RetryableError",
+    "StoreUnavailable",
+    "WaitTimeout",
+    "WrongKey",
+]
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_PARTIAL = 3
+EXIT_UNREACHABLE = 4
+EXIT_TIMEOUT = 5
+EXIT_PARKED = 6
+EXIT_INTERRUPTED = 130
+
+
+class JobsError(Exception):
+    """An error raised on purpose. `code` is stable and safe to log; the message says what to do next."""
+
+    code = "error"
+    exit_code = EXIT_FAILED
+
+
+class RetryableError(JobsError):
+    """Another attempt may succeed."""
+
+    code = "retryable"
+
+
+class ModelUnavailable(RetryableError):
+    """No configured model gave a usable answer: time-out, server error, broken or wrong-shaped answer."""
+
+    code = "model_unavailable"
+
+
+class RateLimited(RetryableError):
+    """A provider asked us to slow down; `retry_after_s` is its own wish in seconds, or None."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StoreUnavailable(RetryableError):
+    """The event log cannot be opened or written."""
+
+    code = "store_unavailable"
+    exit_code = EXIT_UNREACHABLE
+
+
+class QueueUnavailable(RetryableError):
+    """Redis cannot be reached or started."""
+
+    code = "queue_unavailable"
+    exit_code = EXIT_UNREACHABLE
+
+
+class PermanentError(JobsError):
+    """Another attempt would end the same way."""
+
+    code = "permanent"
+
+
+class BadInput(PermanentError):
+    """The user named something that does not exist or does not fit."""
+
+    code = "bad_input"
+    exit_code = EXIT_USAGE
+
+
+class BadTranscript(PermanentError):
+    """A stored transcript cannot be used."""
+
+    code = "bad_transcript"
+
+
+class ModelRefused(PermanentError):
+    """The model refused the request, or the request can never fit it."""
+
+    code = "model_refused"
+
+
+class WrongKey(PermanentError):
+    """A provider rejected the API key (401 or 403): nothing falls back silently on this."""
+
+    code = "wrong_key"
+
+
+class CorruptLog(PermanentError):
+    """A stored event cannot be decoded."""
+
+    code = "corrupt_log"
+
+
+class Parked(JobsError):
+    """Work was put aside, for example over a budget; it resumes by itself."""
+
+    code = "parked"
+    exit_code = EXIT_PARKED
+
+
+class ConflictError(JobsError):
+    """The log moved since it was read: reload and decide again."""
+
+    code = "conflict"
+
+
+class ConfigError(JobsError):
+    """A configuration or environment problem that must be mended before any work starts."""
+
+    code = "config"
+    exit_code = EXIT_USAGE
+
+
+class WaitTimeout(JobsError):
+    """The command stopped waiting; the job goes on in the background."""
+
+    code = "wait_timeout"
+    exit_code = EXIT_TIMEOUT

@@ -1,0 +1,65 @@
+"""Asking for a job: one transaction writes the request, its trace and its first stages, or nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from lerim_jobs.errors import ConflictError
+from lerim_jobs.jobs.plans import first
+from lerim_jobs.jobs.settlement import job_stream, plan
+from lerim_jobs.log.events import JobRequested
+from lerim_jobs.log.store import Identified, StageRow, Store
+
+__all__ = ["Requested", "open_scopes", "request_job"]
+
+_OPEN = "_open_jobs"
+
+
+class Requested(msgspec.Struct, frozen=True):
+    """The job and the stages to send hints for. `repeated`: it had been requested before, nothing was added."""
+
+    job_id: str
+    freed: list[StageRow]
+    repeated: bool = False
+
+
+def request_job(
+    store: Store,
+    job_id: str,
+    event: JobRequested,
+    *,
+    projects: Sequence[str] = (),
+    skip_if_open: bool = False,
+    meta: Mapping[str, Any] | None = None,
+) -> Requested:
+    """Idempotent by job id. `skip_if_open`: do nothing while a job of the same kind and scope is unfinished."""
+    about = {"trace_id": event.trace_id, "span_id": event.root_span_id, **(meta or {}), "job_id": job_id}
+    stages = first(event.kind, event.params, host=event.host, projects=projects)
+    try:
+        with store.write() as tx:
+            if skip_if_open and (running := _unfinished(tx.doc(_OPEN, _scope(event)), tx)):
+                return Requested(running, [], repeated=True)
+            request = Identified(f"{job_id}:requested", event)
+            tx.append(job_stream(job_id), [request], expected=0, meta=about)
+            tx.put_doc(_OPEN, _scope(event), job_id.encode())
+            return Requested(job_id, plan(tx, job_id, stages, meta=about))
+    except ConflictError:
+        return Requested(job_id, [], repeated=True)
+
+
+def open_scopes(store: Store) -> dict[str, str]:
+    """The newest job of each kind and scope, finished or not."""
+    return {scope: job_id.decode() for scope, job_id in store.docs(_OPEN)}
+
+
+def _scope(event: JobRequested) -> str:
+    return f"{event.kind}:{event.scope}"
+
+
+def _unfinished(stored: bytes | None, tx: Any) -> str | None:
+    """Claim rows are dropped when a job ends, so a job with rows is unfinished."""
+    job_id = stored.decode() if stored else ""
+    return job_id if job_id and tx.stages(job_id) else None

@@ -1,0 +1,225 @@
+"""The event store on one machine: SQLite in WAL mode through apsw, which brings a SQLite without the WAL-reset bug.
+
+A file lock surrounds every write transaction: SQLite's own busy handler is unfair between processes, and one writer at
+a time is what the design wants anyway. Not for network drives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from lerim_jobs.errors import CorruptLog, StoreUnavailable
+from lerim_jobs.ids import digest
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.events import Event
+from lerim_jobs.log.sqlite_tx import EVENT_COLUMNS, NOW, STAGE_COLUMNS, SqliteTx, event_rows, stage_rows
+from lerim_jobs.log.store import ANY, Identified, StageRow
+
+__all__ = ["SCHEMA_VERSION", "SqliteStore"]
+
+SCHEMA_VERSION = 1
+_SAFE_SQLITE = (3, 51, 3)
+    "job_id, stage, queue, state, needs, after, lane, host, attempt, owner, lease_until_ms, due_ms, sent_ms, strikes"
+)
+_DDL = """
+CREATE TABLE IF NOT EXISTS events(
+  position INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE, stream TEXT NOT NULL, version INTEGER NOT NULL,
+  type TEXT NOT NULL, schema INTEGER NOT NULL, data TEXT NOT NULL, meta TEXT NOT NULL, at_ms INTEGER NOT NULL,
+  UNIQUE(stream, version));
+CREATE INDEX IF NOT EXISTS events_by_type ON events(type, position);
+CREATE TABLE IF NOT EXISTS blobs(hash TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS stages(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  job_id TEXT NOT NULL, stage TEXT NOT NULL, queue TEXT NOT NULL, state TEXT NOT NULL,
+  needs TEXT NOT NULL, after TEXT NOT NULL, lane TEXT, host TEXT, attempt INTEGER NOT NULL, owner TEXT,
+  lease_until_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL, sent_ms INTEGER NOT NULL, strikes INTEGER NOT NULL,
+  UNIQUE(job_id, stage));
+CREATE INDEX IF NOT EXISTS stages_by_due ON stages(due_ms) WHERE state IN ('ready', 'running');
+CREATE INDEX IF NOT EXISTS stages_by_lane ON stages(lane, seq) WHERE lane IS NOT NULL;
+CREATE TABLE IF NOT EXISTS docs(view TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY(view, key))
+  WITHOUT ROWID;
+"""
+
+
+class SqliteStore:
+    """Open with `create=True` to make the file; a missing file without it reads as StoreUnavailable.
+
+    Safe across threads and forks: each (process, thread) gets a connection and a lock file descriptor of its own.
+    """
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        if tuple(map(int, apsw.sqlite_lib_version().split("."))) < _SAFE_SQLITE:
+            raise StoreUnavailable(
+                f"SQLite {apsw.sqlite_lib_version()} can corrupt a WAL; install apsw 3.51.3 or newer"
+            )
+        if not create and not path.exists():
+            raise StoreUnavailable(f"there is no log at {str(path)!r}: run `lerim init` first")
+        self._path = path
+        self._local = threading.local()
+        with self._failing():
+            self._prepare()
+
+    # --- connections ---
+    def _prepare(self) -> None:
+        db = self._db()
+        version = db.pragma("user_version")
+        if version > SCHEMA_VERSION:
+            raise StoreUnavailable(
+                f"{str(self._path)!r} was written by a newer lerim-jobs "
+                f"(schema {version}, this one knows {SCHEMA_VERSION}): upgrade"
+            )
+        if version < SCHEMA_VERSION:
+            with self._exclusive(db):
+                db.execute(_DDL)
+                db.pragma("user_version", SCHEMA_VERSION)
+
+    def _db(self) -> apsw.Connection:
+        local = self._local
+        if getattr(local, "pid", None) != os.getpid():
+            # After a fork the inherited connection must not be used; closing it would drop the parent's locks.
+            local.inherited = getattr(local, "db", None)
+            try:
+                lock_fd = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                db = apsw.Connection(str(self._path))
+                os.chmod(self._path, 0o600)
+            except OSError as exc:
+                raise StoreUnavailable(f"cannot open the log {str(self._path)!r}: {exc.strerror}") from exc
+            db.set_busy_timeout(30_000)
+            if db.pragma("journal_mode") != "wal":
+                db.pragma("journal_mode", "wal")
+            db.pragma("synchronous", "full")
+            local.db, local.pid, local.lock_fd, local.in_tx = db, os.getpid(), lock_fd, False
+        connection: apsw.Connection = local.db
+        return connection
+
+    @contextmanager
+    def _exclusive(self, db: apsw.Connection) -> Iterator[None]:
+        fcntl.flock(self._local.lock_fd, fcntl.LOCK_EX)
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                with suppress(apsw.Error):
+                    db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+        finally:
+            fcntl.flock(self._local.lock_fd, fcntl.LOCK_UN)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except (apsw.CorruptError, apsw.NotADBError) as exc:
+            raise CorruptLog(f"{str(self._path)!r} is damaged: {exc}. Restore a backup; nothing was changed.") from exc
+        except apsw.Error as exc:
+            raise StoreUnavailable(f"cannot use the log {str(self._path)!r}: {exc}") from exc
+
+    @contextmanager
+    def write(self) -> Iterator[SqliteTx]:
+        with self._failing():
+            db = self._db()
+            if self._local.in_tx:
+                raise RuntimeError("a write transaction is already open in this thread")
+            self._local.in_tx = True
+            try:
+                with self._exclusive(db):
+                    yield SqliteTx(db)
+            finally:
+                self._local.in_tx = False
+
+    def _query(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+        with self._failing():
+            return list(self._db().execute(sql, args))
+
+    # --- the store ---
+    def append(
+        self,
+        stream: str,
+        events: Sequence[Event | Identified],
+        *,
+        expected: int = ANY,
+        meta: Mapping[str, Any] | None = None,
+    ) -> int:
+        with self.write() as tx:
+            return tx.append(stream, events, expected=expected, meta=meta)
+
+    def read(self, stream: str, after: int = 0) -> list[Recorded]:
+        return event_rows(
+            self._query(f"SELECT {EVENT_COLUMNS} FROM events WHERE stream=? AND version>? ORDER BY version", stream, after)
+        )
+
+    def read_all(self, after: int = 0, limit: int = 1000, types: Sequence[str] | None = None) -> list[Recorded]:
+        if types is None:
+            return event_rows(
+                self._query(f"SELECT {EVENT_COLUMNS} FROM events WHERE position>? ORDER BY position LIMIT ?", after, limit)
+            )
+        marks = ",".join("?" * len(types))
+        sql = f"SELECT {EVENT_COLUMNS} FROM events WHERE type IN ({marks}) AND position>? ORDER BY position LIMIT ?"
+        return event_rows(self._query(sql, *types, after, limit))
+
+    def position(self) -> int:
+        return int(self._query("SELECT COALESCE(MAX(position), 0) FROM events")[0][0])
+
+    def tail(self, after: int, *, poll_s: float = 0.05) -> Iterator[list[Recorded]]:
+        seen: Any = None
+        while True:
+            # data_version changes only when another connection committed; our own thread reads its own writes anyway.
+            version = self._query("PRAGMA data_version")[0][0]
+            batch = self.read_all(after) if version != seen else []
+            seen = version if not batch else None
+            after = batch[-1].position if batch else after
+            yield batch
+            if not batch:
+                time.sleep(poll_s)
+
+    def put_blob(self, data: bytes) -> str:
+        blob_hash = digest(data)
+        if not self._query("SELECT 1 FROM blobs WHERE hash=?", blob_hash):
+            with self.write() as tx:
+                tx.put_blob(data)
+        return blob_hash
+
+    def blob(self, blob_hash: str) -> bytes:
+        rows = self._query("SELECT data FROM blobs WHERE hash=?", blob_hash)
+        if not rows:
+            raise CorruptLog(f"blob {blob_hash} is not in the log")
+        data: bytes = rows[0][0]
+        return data
+
+    def duestage_rows(self, limit: int = 1000) -> list[StageRow]:
+        sql = f"SELECT {STAGE_COLUMNS} FROM stages WHERE state IN ('ready', 'running') ORDER BY due_ms LIMIT ?"
+        return stage_rows(self._query(sql, limit))
+
+    def jobstage_rows(self, job_id: str) -> list[StageRow]:
+        return stage_rows(self._query(f"SELECT {STAGE_COLUMNS} FROM stages WHERE job_id=? ORDER BY seq", job_id))
+
+    def doc(self, view: str, key: str) -> bytes | None:
+        rows = self._query("SELECT value FROM docs WHERE view=? AND key=?", view, key)
+        return rows[0][0] if rows else None
+
+    def docs(self, view: str) -> list[tuple[str, bytes]]:
+        return [
+            (key, value) for key, value in self._query("SELECT key, value FROM docs WHERE view=? ORDER BY key", view)
+        ]
+
+    def now_ms(self) -> int:
+        return int(self._query(f"SELECT {NOW}")[0][0])
+
+    def close(self) -> None:
+        """Close this thread's connection; other threads close theirs by ending."""
+        if getattr(self._local, "pid", None) == os.getpid():
+            self._local.db.close()
+            os.close(self._local.lock_fd)
+            self._local.pid = None

@@ -1,0 +1,52 @@
+"""What agents may ask for. Nothing here changes anything: `checks.py` decides, the stage's commit appends."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from lerim_jobs.log.events import MemoryKind
+
+__all__ = ["Action", "Candidate", "Proposal"]
+
+Action = Literal["add", "update", "merge", "archive", "skip"]
+
+
+class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A memory found in a transcript window. `kind` is never `summary`; `confidence` is 0 to 1.
+
+    `quote` stands word for word in the window; `turn` is the kept-turn number it was found in.
+    """
+
+    kind: MemoryKind
+    title: str
+    body: str
+    confidence: float
+    quote: str
+    tags: list[str] = []
+    turn: int = -1
+
+
+class Proposal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One wished change.
+
+    add      title, body, kind, confidence, tags, candidate (its number) or quote
+    update   memory_id, version (as read), title, body, confidence, tags, candidate
+    merge    memory_id (the survivor), version, absorbs (ids), title, body, confidence, tags
+    archive  memory_id, version
+    skip     candidate; nothing happens, the reason is kept
+    """
+
+    action: Action
+    reason: str = ""
+    candidate: int | None = None
+    memory_id: str | None = None
+    version: int | None = None
+    absorbs: list[str] = []
+    kind: MemoryKind | None = None
+    title: str = ""
+    body: str = ""
+    confidence: float = 0.0
+    tags: list[str] = []
+    quote: str = ""

@@ -1,0 +1,79 @@
+"""Hints over Redis: "look at stage S of job J". Messages go by actor name, so a sender never loads an actor.
+
+Losing, doubling or delaying a hint changes nothing: the claim in the log decides. Senders retry nothing either; the
+sweeper sends again what the log still expects.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lerim_jobs.errors import QueueUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dramatiq import Broker, Middleware
+    from dramatiq.brokers.redis import RedisBroker
+
+    from lerim_jobs.log.store import StageRow
+
+__all__ = ["TRACEPARENT", "connect", "queue_length", "safe_url", "send", "send_all"]
+
+TRACEPARENT = "traceparent"
+_SOCKET_TIMEOUT_S = 5.0
+
+
+def connect(url: str, *, middleware: Iterable[Middleware] = ()) -> RedisBroker:
+    """A broker with no middleware but the given: retries, limits and results belong to the log."""
+    import redis
+    from dramatiq.brokers.redis import RedisBroker
+
+    pool = redis.ConnectionPool.from_url(
+        url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=_SOCKET_TIMEOUT_S, health_check_interval=30
+    )
+    return RedisBroker(client=redis.Redis(connection_pool=pool), middleware=list(middleware))
+
+
+def send(broker: Broker, row: StageRow, *, delay_ms: int = 0, traceparent: str | None = None) -> None:
+    """Send one hint. Raises QueueUnavailable when Redis does not take it."""
+    import redis
+    from dramatiq import Message
+    from dramatiq.errors import ConnectionError as BrokerDown
+
+    family = row.stage.partition(":")[0]
+    options = {TRACEPARENT: traceparent} if traceparent else {}
+    message: Message[None] = Message(
+        queue_name=row.queue, actor_name=family, args=(row.job_id, row.stage), kwargs={}, options=options
+    )
+    try:
+        broker.declare_queue(row.queue)
+        broker.enqueue(message, delay=delay_ms or None)
+    except (redis.RedisError, BrokerDown, OSError) as exc:
+        raise QueueUnavailable(f"Redis did not take a message: {type(exc).__name__}") from exc
+
+
+def send_all(broker: Broker, rows: Iterable[StageRow], *, traceparent: str | None = None) -> bool:
+    """Send hints as well as it goes. False: Redis failed; the sweeper will send what is missing."""
+    try:
+        for row in rows:
+            send(broker, row, traceparent=traceparent)
+    except QueueUnavailable:
+        return False
+    return True
+
+
+def queue_length(broker: RedisBroker, queue: str) -> int:
+    """Messages that wait in the queue, not counting those a worker has taken; -1 when Redis cannot say."""
+    import redis
+
+    try:
+        return int(broker.client.llen(f"{broker.namespace}:{queue}"))
+    except (redis.RedisError, OSError):
+        return -1
+
+
+def safe_url(url: str) -> str:
+    """The URL without its password, for messages."""
+    head, at, tail = url.rpartition("@")
+    return f"{head.partition('://')[0]}://***@{tail}" if at else url

@@ -1,0 +1,1 @@
+"""Coding-agent sessions: finding them, reading them, and what is kept of them."""

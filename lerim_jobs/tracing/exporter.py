@@ -1,0 +1,143 @@
+"""OpenTelemetry exporters: one that fills the local span store, and a guard around every exporter."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import Link
+
+from lerim_jobs.errors import StoreUnavailable
+from lerim_jobs.tracing.content import REDACTED, is_secret_key, mask
+from lerim_jobs.tracing.record import SpanEvent, SpanKind, SpanLink, SpanRecord, SpanStatus
+from lerim_jobs.tracing.spans import SpanStore
+
+__all__ = ["Guard", "LocalExporter", "record_of"]
+
+_NOISY_SCOPE = "opentelemetry.instrumentation.redis"
+
+
+class LocalExporter(SpanExporter):
+    """Writes spans to the local store; a store that cannot be written loses spans, never raises."""
+
+    def __init__(self, path: Path) -> None:
+        self._store = SpanStore(path)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        try:
+            self._store.put([record_of(span) for span in spans])
+        except StoreUnavailable:
+            return SpanExportResult.FAILURE
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        self._store.close()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return True
+
+
+class Guard(SpanExporter):
+    """Around an exporter: no secret leaves, no polling noise, and what was delivered is counted.
+
+    Redis spans without a parent are polling outside any job. A sampler cannot tell them apart early enough and the
+    instrumentation has no switch for it (open-telemetry/opentelemetry-python-contrib#1164).
+    """
+
+    def __init__(self, inner: SpanExporter) -> None:
+        self._inner = inner
+        self._lock = threading.Lock()
+        self.delivered = 0
+        """Spans the inner exporter took, those dropped on purpose included."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        kept = [without_secrets(span) for span in spans if not _is_noise(span)]
+        result = self._inner.export(kept) if kept else SpanExportResult.SUCCESS
+        if result is SpanExportResult.SUCCESS:
+            with self._lock:
+                self.delivered += len(spans)
+        return result
+
+    def shutdown(self) -> None:
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._inner.force_flush(timeout_millis)
+
+
+def without_secrets(span: ReadableSpan) -> ReadableSpan:
+    """The span with keys and tokens masked in its name, status, attributes, events and links."""
+    status = span.status
+    if status.description and mask(status.description) != status.description:
+        status = type(status)(status.status_code, mask(status.description))
+    return ReadableSpan(
+        name=mask(span.name),
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=_masked(span.attributes),
+        events=[Event(mask(event.name), _masked(event.attributes), event.timestamp) for event in span.events],
+        links=[Link(link.context, _masked(link.attributes)) for link in span.links],
+        kind=span.kind,
+        status=status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def record_of(span: ReadableSpan) -> SpanRecord:
+    """The SDK's span as a value."""
+    context = span.context
+    assert context is not None, "the SDK always gives an ended span a context"
+    return SpanRecord(
+        trace_id=f"{context.trace_id:032x}",
+        span_id=f"{context.span_id:016x}",
+        parent_span_id=f"{span.parent.span_id:016x}" if span.parent else None,
+        name=span.name,
+        kind=cast(SpanKind, span.kind.name.lower()),
+        start_ns=span.start_time or 0,
+        end_ns=span.end_time,
+        status=cast(SpanStatus, span.status.status_code.name.lower()),
+        status_text=span.status.description or "",
+        attributes=_plain(span.attributes),
+        events=[SpanEvent(event.name, event.timestamp, _plain(event.attributes)) for event in span.events],
+        links=[
+            SpanLink(f"{link.context.trace_id:032x}", f"{link.context.span_id:016x}", _plain(link.attributes))
+            for link in span.links
+        ],
+    )
+
+
+def _is_noise(span: ReadableSpan) -> bool:
+    return span.parent is None and span.instrumentation_scope is not None and span.instrumentation_scope.name == _NOISY_SCOPE
+
+
+def _masked(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: _masked_value(key, value) for key, value in (attributes or {}).items()}
+
+
+def _masked_value(key: str, value: Any) -> Any:
+    if is_secret_key(key):
+        return REDACTED
+    if isinstance(value, str):
+        return mask(value)
+    return tuple(_each(value, mask)) if isinstance(value, list | tuple) else value
+
+
+def _each(values: Sequence[Any], change: Callable[[str], str]) -> list[Any]:
+    return [change(value) if isinstance(value, str) else value for value in values]
+
+
+def _plain(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """JSON-native: tuples become lists, bytes text."""
+    plain: dict[str, Any] = {}
+    for key, value in (attributes or {}).items():
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        plain[key] = list(value) if isinstance(value, list | tuple) else value
+    return plain

@@ -1,0 +1,135 @@
+"""Span names and attribute keys, in one place: OpenTelemetry's GenAI conventions, and `lerim.*` for what is our own.
+
+The conventions moved to open-telemetry/semantic-conventions-genai and still change; a renamed key changes here only.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AGENT_NAME",
+    "ATTEMPT",
+    "CONVERSATION_ID",
+    "COST",
+    "COST_USD",
+    "ERROR_TYPE",
+    "JOB_ID",
+    "JOB_KIND",
+    "OUTCOME",
+    "PROJECT",
+    "QUEUE_WAIT_MS",
+    "ROLE",
+    "SCOPE",
+    "STAGE",
+    "SUMMARY",
+    "SWALLOWED_ERRORS",
+    "SYNTHETIC",
+    "TOKENS_IN",
+    "TOKENS_OUT",
+    "USAGE_IN",
+    "USAGE_OUT",
+    "WORKER",
+    "family",
+    "group_title",
+    "root_title",
+    "stage_title",
+    "window_of",
+]
+
+SCOPE = "lerim_jobs"
+"""Instrumentation scope of the spans we make ourselves."""
+
+# --- GenAI conventions ---
+OPERATION = "gen_ai.operation.name"
+AGENT_NAME = "gen_ai.agent.name"
+CONVERSATION_ID = "gen_ai.conversation.id"
+"""The coding session, not an agent's own run."""
+USAGE_IN = "gen_ai.usage.input_tokens"
+USAGE_OUT = "gen_ai.usage.output_tokens"
+COST = "operation.cost"
+"""US dollars of one model call; absent, never 0, where the price is unknown."""
+ERROR_TYPE = "error.type"
+
+# --- messaging conventions ---
+MESSAGING_SYSTEM = "messaging.system"
+MESSAGING_OPERATION = "messaging.operation.type"
+MESSAGING_QUEUE = "messaging.destination.name"
+
+# --- our own ---
+JOB_ID = "lerim.job_id"
+JOB_KIND = "lerim.job_kind"
+JOB_STATUS = "lerim.job_status"
+REQUESTED_BY = "lerim.requested_by"
+STAGE = "lerim.stage"
+ATTEMPT = "lerim.attempt"
+OUTCOME = "lerim.outcome"
+"""ok | retry_scheduled | dead | worker_lost | handed_back | parked | cancelled"""
+ROLE = "lerim.role"
+PROJECT = "lerim.project"
+WORKER = "lerim.worker"
+HOST = "lerim.host"
+WINDOW = "lerim.window.index"
+QUEUE_WAIT_MS = "lerim.queue.wait_ms"
+RETRY_AT = "lerim.retry_at"
+RETRY_DELAY_MS = "lerim.retry_delay_ms"
+LINK = "lerim.link"
+"""fan_in | previous_attempt"""
+MODEL_CALLS = "lerim.model_calls"
+FAILED_CALLS = "lerim.failed_calls"
+FALLBACKS = "lerim.fallbacks"
+UNPRICED_CALLS = "lerim.unpriced_calls"
+# Sums have names of their own: backends add up `gen_ai.usage.*` over all spans and would count a parent's sum twice.
+TOKENS_IN = "lerim.tokens_in"
+TOKENS_OUT = "lerim.tokens_out"
+COST_USD = "lerim.cost_usd"
+SUMMARY = "lerim.summary"
+OUTPUT = "lerim.output"
+RESULT = "lerim.result"
+STAGES = "lerim.stages"
+SWALLOWED_ERRORS = "lerim.swallowed_errors"
+SYNTHETIC = "lerim.synthetic"
+"""The span was rebuilt from the log or from its children because its process died."""
+
+QUEUE_WAIT = "queue wait"
+LOST_SPAN = "lost with its worker"
+
+_ROOTS = {"sync": "Sync run", "maintain": "Maintain run", "ask": "Ask"}
+_STAGES = {
+    "index": "Index sessions",
+    "extract": "Extract window",
+    "summarize": "Summarize session",
+    "integrate": "Lead agent",
+    "publish": "Publish memories",
+    "finish": "Finish",
+    "curate": "Maintain agent",
+    "answer": "Answer",
+}
+_GROUPS = {"extract": "Extract candidates"}
+
+
+def root_title(kind: str) -> str:
+    """The root span's name for a job kind."""
+    return _ROOTS.get(kind, kind)
+
+
+def family(stage: str) -> str:
+    """`extract` of `extract:1a2b3c4d:0`."""
+    return stage.partition(":")[0]
+
+
+def window_of(stage: str) -> int | None:
+    """The window number at the end of an extract stage's name; None for any other stage."""
+    number = stage.rpartition(":")[2]
+    is_window = family(stage) == "extract" and stage.count(":") > 1 and number.isascii() and number.isdigit()
+    return int(number[:9]) if is_window else None
+
+
+def stage_title(stage: str) -> str:
+    """The span name of a stage's attempts; low cardinality, except for the window number."""
+    window = window_of(stage)
+    title = _STAGES.get(family(stage), family(stage) or "stage")
+    return title if window is None else f"{title} #{window}"
+
+
+def group_title(stage: str) -> str | None:
+    """The name of the span around all stages of this family; None where attempts sit right under the root."""
+    return _GROUPS.get(family(stage))

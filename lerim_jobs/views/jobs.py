@@ -1,0 +1,143 @@
+"""The job list: one line per job, folded from the job streams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.events import (
+    JobFinished,
+    JobRequested,
+    ModelCalled,
+    ModelCallFailed,
+    ProposalRejected,
+    StageCompleted,
+    StageFailed,
+    StageQuarantined,
+    StageRequested,
+    StageSkipped,
+    StageStarted,
+    TraceClosed,
+)
+from lerim_jobs.views.projection import View
+
+__all__ = ["JOBS", "JobLine"]
+
+
+class JobLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A job as lists and progress show it. `status`: requested, running, or how it ended."""
+
+    job_id: str
+    kind: str
+    status: str
+    requested_ms: int
+    scope: str
+    requested_by: str
+    trace_id: str
+    sampled: bool
+    params: dict[str, Any] = {}
+    finished_ms: int | None = None
+    attempts: int = 0
+    stages: int = 0
+    settled: int = 0
+    running: list[str] = []
+    failures: int = 0
+    last_error: str | None = None
+    model_calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
+    unpriced_calls: int = 0
+    result: dict[str, Any] = {}
+    error: str | None = None
+    trace_closed: bool = False
+
+
+def _apply(line: JobLine | None, row: Recorded) -> JobLine | None:
+    event = row.event
+    if isinstance(event, JobRequested):
+        return JobLine(
+            job_id=_key(row),
+            kind=event.kind,
+            status="requested",
+            requested_ms=row.at_ms,
+            scope=event.scope,
+            requested_by=event.requested_by,
+            trace_id=event.trace_id,
+            sampled=event.sampled,
+            params=event.params,
+        )
+    if line is None or event is None:
+        return line
+    return msgspec.structs.replace(line, **_changes(line, event, row))
+
+
+def _changes(line: JobLine, event: object, row: Recorded) -> dict[str, Any]:
+    match event:
+        case StageRequested():
+            return {"stages": line.stages + 1}
+        case StageStarted():
+            running = [*_without(line.running, event.stage), event.stage]
+            return {"attempts": line.attempts + 1, "status": "running", "running": running}
+        case StageCompleted() | StageSkipped() | StageQuarantined():
+            return {"settled": line.settled + 1, "running": _without(line.running, event.stage)}
+        case StageFailed():
+            error = f"{event.stage}: {event.error_type}: {event.message}"
+            return {
+                "running": _without(line.running, event.stage),
+                "failures": line.failures + (event.code != "handed_back"),
+                "last_error": error,
+            }
+        case ModelCalled():
+            return {
+                "model_calls": line.model_calls + 1,
+                "tokens_in": line.tokens_in + event.tokens_in,
+                "tokens_out": line.tokens_out + event.tokens_out,
+                "cost_usd": round(line.cost_usd + (event.cost_usd or 0.0), 10),
+                "unpriced_calls": line.unpriced_calls + (event.cost_usd is None),
+            }
+        case JobFinished():
+            return {
+                "status": event.status,
+                "finished_ms": row.at_ms,
+                "result": event.result,
+                "error": event.error,
+                "running": [],
+            }
+        case TraceClosed():
+            return {"trace_closed": True}
+        case ModelCallFailed() | ProposalRejected():
+            return {}
+        case _:
+            return {}
+
+
+def _without(names: list[str], name: str) -> list[str]:
+    return [other for other in names if other != name]
+
+
+def _key(row: Recorded) -> str:
+    return row.stream.removeprefix("job-")
+
+
+JOBS: View[JobLine] = View(
+    name="jobs",
+    version=1,
+    shape=JobLine,
+    types=(
+        "JobRequested",
+        "StageRequested",
+        "StageStarted",
+        "StageCompleted",
+        "StageSkipped",
+        "StageQuarantined",
+        "StageFailed",
+        "ModelCalled",
+        "JobFinished",
+        "TraceClosed",
+    ),
+    key=_key,
+    apply=_apply,
+)

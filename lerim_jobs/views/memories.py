@@ -1,0 +1,30 @@
+"""Memories as they are now, and the local full-text index over them."""
+
+from __future__ import annotations
+
+from lerim_jobs.log.store import Store
+from lerim_jobs.memory.memory import Memory, apply
+from lerim_jobs.views.projection import View, fold_all
+
+__all__ = ["MEMORIES", "all_memories", "memory_stream"]
+
+
+def memory_stream(memory_id: str) -> str:
+    """The stream of a memory."""
+    return f"memory-{memory_id}"
+
+
+def all_memories(store: Store, *, project_id: str | None = None) -> dict[str, Memory]:
+    """Every memory by id, archived and merged ones included; `project_id` narrows."""
+    memories = fold_all(store, MEMORIES)
+    return {key: memory for key, memory in memories.items() if project_id in (None, memory.project_id)}
+
+
+MEMORIES: View[Memory] = View(
+    name="memories",
+    version=1,
+    shape=Memory,
+    types=("MemoryAdded", "MemoryUpdated", "MemoryMerged", "MemoryArchived", "MemoryRestored", "MemoryEdited"),
+    key=lambda row: row.stream.removeprefix("memory-"),
+    apply=apply,
+)

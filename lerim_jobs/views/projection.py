@@ -1,0 +1,89 @@
+"""Catching a read model up with the log: documents and checkpoint change in one transaction, exactly once per event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import msgspec
+
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.store import Store
+
+__all__ = ["View", "catch_up", "find", "fold_all", "rebuild"]
+
+S = TypeVar("S")
+_CHECKPOINTS = "_checkpoints"
+_BATCH = 2000
+
+
+class View(msgspec.Struct, Generic[S], frozen=True):
+    """A fold of some event types into one document per key.
+
+    `apply` gives the document after an event, None to have none. Raise `version` whenever `apply` or `shape` changes:
+    the documents are then rebuilt from position 0.
+    """
+
+    name: str
+    version: int
+    shape: type[S]
+    types: tuple[str, ...]
+    key: Callable[[Recorded], str]
+    apply: Callable[[S | None, Recorded], S | None]
+
+
+def catch_up(store: Store, view: View[S]) -> None:
+    """Apply every event the view has not seen. Cheap when there is none."""
+    while True:
+        seen = _checkpoint(store.doc(_CHECKPOINTS, view.name), view)
+        batch = store.read_all(seen, _BATCH, view.types) if store.position() > seen else []
+        if not batch:
+            return
+        with store.write() as tx:
+            stored = tx.doc(_CHECKPOINTS, view.name)
+            if _checkpoint(stored, view) != seen:
+                continue
+            if seen == 0:
+                tx.clear_docs(view.name)
+            for key, value in _folded(view, batch, lambda key: tx.doc(view.name, key)).items():
+                tx.put_doc(view.name, key, None if value is None else msgspec.json.encode(value))
+            tx.put_doc(_CHECKPOINTS, view.name, msgspec.json.encode([view.version, batch[-1].position]))
+
+
+def rebuild(store: Store, view: View[S]) -> None:
+    """Throw the documents away and fold the whole log again."""
+    with store.write() as tx:
+        tx.clear_docs(view.name)
+        tx.put_doc(_CHECKPOINTS, view.name, None)
+    catch_up(store, view)
+
+
+def fold_all(store: Store, view: View[S]) -> dict[str, S]:
+    """All documents of the view, by key, after catching up."""
+    catch_up(store, view)
+    decoder = msgspec.json.Decoder(view.shape)
+    return {key: decoder.decode(value) for key, value in store.docs(view.name)}
+
+
+def find(store: Store, view: View[S], key: str) -> S | None:
+    """One document of the view, after catching up."""
+    catch_up(store, view)
+    value = store.doc(view.name, key)
+    return None if value is None else msgspec.json.decode(value, type=view.shape)
+
+
+def _checkpoint(stored: bytes | None, view: View[S]) -> int:
+    version, position = msgspec.json.decode(stored, type=tuple[int, int]) if stored else (view.version, 0)
+    return position if version == view.version else 0
+
+
+def _folded(view: View[S], batch: list[Recorded], load: Callable[[str], bytes | None]) -> dict[str, S | None]:
+    decoder = msgspec.json.Decoder(view.shape)
+    changed: dict[str, S | None] = {}
+    for row in batch:
+        key = view.key(row)
+        if key not in changed:
+            stored = load(key)
+            changed[key] = decoder.decode(stored) if stored else None
+        changed[key] = view.apply(changed[key], row)
+    return changed

@@ -1,0 +1,69 @@
+"""Registered projects, what was last published of their memories, and when each was last synced and maintained."""
+
+from __future__ import annotations
+
+import msgspec
+
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.events import MemoryAccessed, ProjectAdded, ProjectPublished, ProjectRemoved, PublishedFile
+from lerim_jobs.log.store import Store
+from lerim_jobs.views.projection import View, fold_all
+
+__all__ = ["PROJECTS", "Project", "active_projects", "project_stream"]
+
+
+class Project(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A folder whose sessions become memories. `files` is what was last written, by memory id."""
+
+    project_id: str
+    name: str
+    path: str
+    host: str
+    version: int = 0
+    removed: bool = False
+    files: dict[str, PublishedFile] = {}
+    accessed_ms: dict[str, int] = {}
+
+
+def project_stream(project_id: str) -> str:
+    """The stream of a project."""
+    return f"project-{project_id}"
+
+
+def active_projects(store: Store) -> dict[str, Project]:
+    """Projects that are registered now, by id, sorted by name."""
+    projects = (project for project in fold_all(store, PROJECTS).values() if not project.removed)
+    return {project.project_id: project for project in sorted(projects, key=lambda project: project.name)}
+
+
+def _apply(project: Project | None, row: Recorded) -> Project | None:
+    event = row.event
+    if isinstance(event, ProjectAdded):
+        old = project or Project(event.project_id, event.name, event.path, event.host)
+        return msgspec.structs.replace(
+            old, name=event.name, path=event.path, host=event.host, removed=False, version=row.version
+        )
+    if project is None:
+        return None
+    match event:
+        case ProjectRemoved():
+            return msgspec.structs.replace(project, removed=True, version=row.version)
+        case ProjectPublished():
+            changed = {file.memory_id: file for file in event.files}
+            files = {key: file for key, file in {**project.files, **changed}.items() if file.path}
+            return msgspec.structs.replace(project, files=files, version=row.version)
+        case MemoryAccessed():
+            accessed = {**project.accessed_ms, **dict.fromkeys(event.memory_ids, row.at_ms)}
+            return msgspec.structs.replace(project, accessed_ms=accessed, version=row.version)
+        case _:
+            return project
+
+
+PROJECTS: View[Project] = View(
+    name="projects",
+    version=1,
+    shape=Project,
+    types=("ProjectAdded", "ProjectRemoved", "ProjectPublished", "MemoryAccessed"),
+    key=lambda row: row.stream.removeprefix("project-"),
+    apply=_apply,
+)

@@ -1,0 +1,317 @@
+"""Claims, settlement and sweeping, on every store: who may run, whose result counts, what is never lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lerim_jobs.errors import ConflictError
+from lerim_jobs.jobs import claims
+from lerim_jobs.jobs.claims import Claim, Effect, End, Refused, Settled
+from lerim_jobs.jobs.closing import close_trace, unclosed_jobs
+from lerim_jobs.jobs.job import load
+from lerim_jobs.jobs.request import request_job
+from lerim_jobs.jobs.sweep import sweep
+from lerim_jobs.log.events import JobRequested, MemoryArchived, StageRequested, TraceClosed
+from lerim_jobs.log.memory import MemoryStore
+from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.log.store import Store
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "log.sqlite3")
+    yield made
+    made.close()
+
+
+def everyone_lives(owner: str) -> bool:
+    return True
+
+
+def nobody_lives(owner: str) -> bool:
+    return False
+
+
+def requested(kind: Any = "sync", scope: str = "all") -> JobRequested:
+    return JobRequested(
+        kind=kind,
+        params={},
+        scope=scope,
+        requested_by="test",
+        host="h",
+        trace_id="t" * 32,
+        root_span_id="s" * 16,
+        start_ns=1,
+    )
+
+
+def take(store: Store, stage: str, owner: str = "w1", job: str = "j", **options: Any) -> Claim | Refused:
+    return claims.claim(store, job, stage, owner, **{"alive": everyone_lives, "max_attempts": 3, **options})
+
+
+def taken(store: Store, stage: str, owner: str = "w1", job: str = "j", **options: Any) -> Claim:
+    got = take(store, stage, owner, job, **options)
+    assert isinstance(got, Claim), got
+    return got
+
+
+def done(store: Store, held: Claim, **options: Any) -> Settled:
+    settled = claims.complete(store, held, **{"output": {}, **options})
+    assert settled is not None
+    return settled
+
+
+def names(settled: Settled | None) -> list[str]:
+    return [row.stage for row in settled.freed] if settled else []
+
+
+def fan_out() -> list[StageRequested]:
+    return [
+        StageRequested(stage="extract:a:0", queue="extract"),
+        StageRequested(stage="extract:a:1", queue="extract"),
+        StageRequested(stage="integrate:a", queue="agent", needs=["extract:a:0", "extract:a:1"], lane="p"),
+        StageRequested(stage="integrate:b", queue="agent", needs=["extract:a:0"], after=["integrate:a"], lane="p"),
+        StageRequested(stage="publish:p", queue="host.h", after=["integrate:a", "integrate:b"]),
+    ]
+
+
+def started_sync(store: Store) -> list[str]:
+    request_job(store, "j", requested())
+    return names(done(store, taken(store, "index"), next_stages=fan_out()))
+
+
+def test_a_job_runs_its_stages_in_the_order_of_its_plan(store: Store) -> None:
+    assert started_sync(store) == ["extract:a:0", "extract:a:1"]
+    assert names(done(store, taken(store, "extract:a:0"))) == []
+    assert names(done(store, taken(store, "extract:a:1"))) == ["integrate:a"]
+    assert isinstance(take(store, "integrate:b"), Refused)
+    assert names(done(store, taken(store, "integrate:a"))) == ["integrate:b"]
+    assert names(done(store, taken(store, "integrate:b"))) == ["publish:p"]
+    assert names(done(store, taken(store, "publish:p"))) == ["finish"]
+    end = End("succeeded", {"n": 1})
+    assert done(store, taken(store, "finish"), end=end).ended
+    assert load(store, "j").finished is not None
+    assert store.job_stages("j") == []
+
+
+def test_a_live_lease_refuses_everyone_else(store: Store) -> None:
+    request_job(store, "j", requested())
+    taken(store, "index", "w1")
+    assert take(store, "index", "w2") == Refused("leased")
+
+
+def test_a_doubled_hint_after_completion_changes_nothing(store: Store) -> None:
+    request_job(store, "j", requested())
+    done(store, taken(store, "index"))
+    position = store.position()
+    assert take(store, "index") == Refused("done")
+    assert store.position() == position
+
+
+def test_a_dead_process_loses_its_lease_at_once(store: Store) -> None:
+    request_job(store, "j", requested())
+    taken(store, "index", "w1")
+    second = taken(store, "index", "w2", alive=nobody_lives)
+    assert (second.attempt, second.takeover) == (2, True)
+
+
+def test_an_expired_lease_is_taken_over_and_the_late_result_is_dropped(store: Store) -> None:
+    request_job(store, "j", requested())
+    late = taken(store, "index", "w1", lease_ms=-1)
+    second = taken(store, "index", "w2")
+    assert second.takeover
+    archived = Effect("memory-m", [MemoryArchived(memory_id="m")])
+    assert claims.complete(store, late, output={}, effects=[archived]) is None
+    assert claims.fail(store, late, error_type="E", code="c", message="", retry_in_ms=0) is None
+    assert claims.release(store, late) is False
+    assert claims.renew(store, late) is False
+    assert store.read("memory-m") == []
+    done(store, second, effects=[archived])
+    assert len(store.read("memory-m")) == 1
+
+
+def test_effects_and_completion_are_one_transaction(store: Store) -> None:
+    request_job(store, "j", requested())
+    held = taken(store, "index")
+    store.append("memory-m", [MemoryArchived(memory_id="m")])
+    with pytest.raises(ConflictError):
+        claims.complete(
+            store, held, output={}, effects=[Effect("memory-m", [MemoryArchived(memory_id="m")], expected=0)]
+        )
+    assert load(store, "j").stages["index"].state == "running"
+    assert len(store.read("memory-m")) == 1
+    done(store, held)
+
+
+def test_a_failed_attempt_is_due_again_when_it_says(store: Store) -> None:
+    request_job(store, "j", requested())
+    claims.fail(store, taken(store, "index"), error_type="E", code="c", message="m", retry_in_ms=60_000)
+    assert take(store, "index") == Refused("not due yet")
+    (row,) = store.due_stages()
+    assert 55_000 < row.due_ms - store.now_ms() <= 60_000
+
+
+def test_attempts_that_die_without_a_word_count_and_end_in_quarantine(store: Store) -> None:
+    request_job(store, "j", requested())
+    for _ in range(3):
+        taken(store, "index", lease_ms=-1)
+    refused = take(store, "index")
+    assert isinstance(refused, Refused)
+    assert refused.reason == "quarantined"
+    assert [row.stage for row in refused.freed] == ["finish"]
+    assert load(store, "j").stages["index"].state == "dead"
+
+
+def test_handing_back_is_not_punished(store: Store) -> None:
+    request_job(store, "j", requested())
+    for attempt in range(1, 8):
+        held = taken(store, "index")
+        assert held.attempt == attempt
+        assert claims.release(store, held)
+    assert taken(store, "index").strikes == 1
+
+
+def test_a_dead_stage_skips_what_needs_it_and_lets_the_rest_go_on(store: Store) -> None:
+    started_sync(store)
+    failed = claims.fail(
+        store, taken(store, "extract:a:1"), error_type="Refused", code="model_refused", message="m", retry_in_ms=None
+    )
+    assert names(failed) == []
+    assert names(done(store, taken(store, "extract:a:0"))) == ["integrate:b"]
+    job = load(store, "j")
+    assert (job.stages["extract:a:1"].state, job.stages["integrate:a"].state) == ("dead", "skipped")
+    assert names(done(store, taken(store, "integrate:b"))) == ["publish:p"]
+
+
+def test_a_lane_runs_one_stage_at_a_time_over_all_jobs(store: Store) -> None:
+    lane = [StageRequested(stage="curate:p", queue="agent", lane="p")]
+    for job in ("j", "k"):
+        request_job(store, job, requested(scope=job))
+        done(store, taken(store, "index", job=job), next_stages=lane)
+    first = taken(store, "curate:p", job="j")
+    assert take(store, "curate:p", job="k") == Refused("lane busy")
+    settled = done(store, first)
+    assert [(row.job_id, row.stage) for row in settled.freed] == [("j", "finish"), ("k", "curate:p")]
+    taken(store, "curate:p", job="k")
+
+
+def test_a_finish_that_cannot_run_fails_the_job(store: Store) -> None:
+    request_job(store, "j", requested())
+    done(store, taken(store, "index"))
+    settled = claims.fail(store, taken(store, "finish"), error_type="E", code="bug", message="boom", retry_in_ms=None)
+    assert settled is not None
+    assert settled.ended
+    finished = load(store, "j").finished
+    assert finished is not None
+    assert finished.status == "failed"
+
+
+def test_requesting_the_same_job_twice_adds_nothing(store: Store) -> None:
+    assert not request_job(store, "j", requested()).repeated
+    position = store.position()
+    again = request_job(store, "j", requested())
+    assert (again.repeated, again.freed, store.position()) == (True, [], position)
+
+
+def test_a_scope_with_an_unfinished_job_is_not_requested_again(store: Store) -> None:
+    request_job(store, "j", requested())
+    second = request_job(store, "k", requested(), skip_if_open=True)
+    assert (second.job_id, second.repeated) == ("j", True)
+    assert not request_job(store, "l", requested(scope="other"), skip_if_open=True).repeated
+    done(store, taken(store, "index"))
+    done(store, taken(store, "finish"), end=End("succeeded", {}))
+    assert not request_job(store, "m", requested(), skip_if_open=True).repeated
+
+
+def test_big_outputs_are_kept_and_come_back_whole(store: Store) -> None:
+    request_job(store, "j", requested())
+    output = {"text": "x" * 40_000}
+    done(store, taken(store, "index"), output=output)
+    assert load(store, "j").stages["index"].output == output
+    assert max(len(row.data) for row in store.read("job-j")) < 17_000
+
+
+def test_two_last_windows_finishing_together_request_the_next_stage_once(store: Store) -> None:
+    started_sync(store)
+    held = [taken(store, "extract:a:0"), taken(store, "extract:a:1")]
+    freed: list[str] = []
+
+    def finish(one: Claim) -> None:
+        freed.extend(names(done(store, one)))
+        if isinstance(store, SqliteStore):
+            store.close()
+
+    threads = [threading.Thread(target=finish, args=(one,)) for one in held]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert freed == ["integrate:a"]
+
+
+def test_a_sweep_resends_what_a_dead_worker_left_and_only_once(store: Store) -> None:
+    request_job(store, "j", requested())
+    taken(store, "index", "w1", lease_ms=-1)
+    backdate(store, 10_000)
+    sent: list[str] = []
+    for _ in range(2):
+        sweep(store, lambda row: sent.append(row.stage), alive=everyone_lives, queue_empty=lambda queue: False)
+    assert sent == ["index"]
+
+
+def test_a_sweep_resends_waiting_stages_soon_when_the_queue_lost_everything(store: Store) -> None:
+    request_job(store, "j", requested())
+    backdate(store, 5_000)
+    sent: list[str] = []
+    sweep(store, lambda row: sent.append(row.stage), alive=everyone_lives, queue_empty=lambda queue: False)
+    assert sent == []
+    sweep(store, lambda row: sent.append(row.stage), alive=everyone_lives, queue_empty=lambda queue: True)
+    assert sent == ["index"]
+
+
+def test_a_trace_is_closed_by_one_process(store: Store) -> None:
+    request_job(store, "j", requested())
+    done(store, taken(store, "index"))
+    done(store, taken(store, "finish"), end=End("succeeded", {}))
+    emitted: list[int] = []
+
+    def emit(events: list[Any]) -> int:
+        emitted.append(len(events))
+        assert not close_trace(store, "j", "other", emit, alive=everyone_lives)
+        return 7
+
+    assert unclosed_jobs(store) == ["j"]
+    assert close_trace(store, "j", "me", emit, alive=everyone_lives)
+    assert not close_trace(store, "j", "me", emit, alive=everyone_lives)
+    assert (len(emitted), unclosed_jobs(store)) == (1, [])
+    assert store.read("job-j")[-1].event == TraceClosed(spans=7)
+
+
+def test_a_closer_that_died_is_replaced(store: Store) -> None:
+    request_job(store, "j", requested())
+    done(store, taken(store, "index"))
+    done(store, taken(store, "finish"), end=End("succeeded", {}))
+    with pytest.raises(KeyboardInterrupt):
+        close_trace(store, "j", "dead", interrupted, alive=everyone_lives)
+    assert not close_trace(store, "j", "me", lambda events: 1, alive=everyone_lives)
+    assert close_trace(store, "j", "me", lambda events: 1, alive=nobody_lives)
+
+
+def interrupted(events: list[Any]) -> int:
+    raise KeyboardInterrupt
+
+
+def backdate(store: Store, by_ms: int) -> None:
+    """Make every stage look as if it had been sent and due `by_ms` ago."""
+    import msgspec
+
+    with store.write() as tx:
+        for row in store.due_stages() if isinstance(store, MemoryStore) else tx.stages("j"):
+            if row.state in ("ready", "running"):
+                now = tx.now_ms()
+                tx.save_stage(msgspec.structs.replace(row, due_ms=now - by_ms, sent_ms=now - by_ms))

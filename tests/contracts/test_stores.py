@@ -1,0 +1,196 @@
+"""What every event store must do. Each test runs on all of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lerim_jobs.errors import ConflictError, CorruptLog, StoreUnavailable
+from lerim_jobs.log.events import JobFinished, MemoryArchived, SessionReleased, TraceClosed
+from lerim_jobs.log.memory import MemoryStore
+from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.log.store import Identified, StageRow, Store
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "log.sqlite3")
+    yield made
+    made.close()
+
+
+def closed(spans: int) -> TraceClosed:
+    return TraceClosed(spans=spans)
+
+
+def test_append_numbers_versions_per_stream_and_positions_over_all(store: Store) -> None:
+    assert store.append("job-a", [closed(1), closed(2)]) == 2
+    assert store.append("job-b", [closed(3)]) == 1
+    assert store.append("job-a", [closed(4)]) == 3
+    assert [(row.stream, row.version) for row in store.read_all()] == [
+        ("job-a", 1),
+        ("job-a", 2),
+        ("job-b", 1),
+        ("job-a", 3),
+    ]
+    assert [row.as_(TraceClosed).spans for row in store.read("job-a", after=1)] == [2, 4]
+    assert store.position() == store.read_all()[-1].position
+
+
+def test_append_at_the_wrong_version_is_refused_and_writes_nothing(store: Store) -> None:
+    store.append("job-a", [closed(1)])
+    with pytest.raises(ConflictError):
+        store.append("job-a", [closed(2)], expected=0)
+    assert store.append("job-a", [closed(2)], expected=1) == 2
+
+
+def test_an_event_id_is_taken_once_even_by_another_stream(store: Store) -> None:
+    store.append("job-a", [Identified("x", closed(1))])
+    with pytest.raises(ConflictError):
+        store.append("job-b", [closed(2), Identified("x", closed(3))])
+    assert store.read("job-b") == []
+
+
+def test_a_failing_transaction_leaves_no_trace(store: Store) -> None:
+    row = StageRow("a", "index", "ask", "ready")
+
+    def write_and_fail() -> None:
+        with store.write() as tx:
+            tx.append("job-a", [closed(1)])
+            tx.save_stage(row)
+            tx.put_doc("view", "key", b"1")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
+    assert store.position() == 0
+    assert store.job_stages("a") == []
+    assert store.docs("view") == []
+
+
+def test_events_keep_data_meta_and_time(store: Store) -> None:
+    store.append("memory-m", [MemoryArchived(memory_id="m", reason="naïve ☃")], meta={"job_id": "j"})
+    (row,) = store.read("memory-m")
+    assert row.event == MemoryArchived(memory_id="m", reason="naïve ☃")
+    assert row.meta == {"job_id": "j"}
+    assert abs(row.at_ms - store.now_ms()) < 60_000
+
+
+def test_read_all_pages_and_filters_by_type(store: Store) -> None:
+    store.append("job-a", [closed(n) for n in range(5)])
+    store.append("session-s", [SessionReleased(job_id="a", turn_from=0)])
+    store.append("job-a", [JobFinished(status="succeeded")])
+    assert [row.type for row in store.read_all(types=["JobFinished", "SessionReleased"])] == [
+        "SessionReleased",
+        "JobFinished",
+    ]
+    page = store.read_all(limit=3)
+    assert len(page) == 3
+    assert len(store.read_all(after=page[-1].position)) == 4
+
+
+def test_a_tail_sees_what_another_thread_appends(store: Store) -> None:
+    store.append("job-a", [closed(1)])
+    tail = store.tail(0, poll_s=0.01)
+    assert [row.version for row in next(tail)] == [1]
+    writer = threading.Thread(target=lambda: store.append("job-a", [closed(2)]))
+    writer.start()
+    seen = next(batch for _, batch in zip(range(500), tail, strict=False) if batch)
+    writer.join()
+    assert [row.version for row in seen] == [2]
+
+
+def test_blobs_are_found_by_their_hash_and_missing_ones_are_named(store: Store) -> None:
+    blob_hash = store.put_blob(b"\x00text")
+    assert store.put_blob(b"\x00text") == blob_hash
+    assert store.blob(blob_hash) == b"\x00text"
+    with pytest.raises(CorruptLog, match="f00"):
+        store.blob("f00")
+
+
+def test_stage_rows_are_saved_listed_and_dropped(store: Store) -> None:
+    rows = [
+        StageRow("a", "index", "host.h", "running", needs=["x"], after=["y"], lane="l", attempt=2, owner="w", due_ms=5),
+        StageRow("a", "finish", "ask", "waiting", after=["*"]),
+        StageRow("b", "index", "host.h", "ready", lane="l", due_ms=1),
+    ]
+    with store.write() as tx:
+        for row in rows:
+            tx.save_stage(row)
+        assert tx.stage("a", "index") == rows[0]
+        assert tx.stage("a", "nothing") is None
+        assert tx.lane("l") == [rows[0], rows[2]]
+    assert store.job_stages("a") == rows[:2]
+    assert store.due_stages() == [rows[2], rows[0]]
+    with store.write() as tx:
+        tx.drop_stages("a")
+    assert store.job_stages("a") == []
+    assert store.job_stages("b") == [rows[2]]
+
+
+def test_documents_are_replaced_listed_in_order_and_deleted(store: Store) -> None:
+    with store.write() as tx:
+        for key in ("b", "a", "c"):
+            tx.put_doc("view", key, key.encode())
+        tx.put_doc("other", "a", b"x")
+        tx.put_doc("view", "b", b"B")
+        tx.put_doc("view", "c", None)
+        assert tx.doc("view", "b") == b"B"
+    assert store.docs("view") == [("a", b"a"), ("b", b"B")]
+    with store.write() as tx:
+        tx.clear_docs("view")
+    assert (store.docs("view"), store.docs("other")) == ([], [("a", b"x")])
+
+
+def test_many_threads_append_to_one_stream_without_gap_or_loss(store: Store) -> None:
+    def work() -> None:
+        for _ in range(20):
+            store.append("job-a", [closed(1)])
+        store.close()
+
+    run_threads(work, 8)
+    assert [row.version for row in store.read("job-a")] == list(range(1, 161))
+
+
+def test_one_of_many_threads_wins_an_expected_version(store: Store) -> None:
+    won: list[int] = []
+
+    def work() -> None:
+        try:
+            store.append("job-a", [closed(1)], expected=0)
+            won.append(1)
+        except ConflictError:
+            pass
+
+    run_threads(work, 8)
+    assert won == [1]
+
+
+def test_sqlite_refuses_a_newer_schema(tmp_path: Path) -> None:
+    import apsw
+
+    path = tmp_path / "log.sqlite3"
+    SqliteStore(path).close()
+    apsw.Connection(str(path)).pragma("user_version", 99)
+    with pytest.raises(StoreUnavailable, match="newer"):
+        SqliteStore(path)
+
+
+def test_sqlite_names_a_damaged_file_and_leaves_it_alone(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite3"
+    path.write_bytes(b"this is not a database, not at all" * 100)
+    before = path.read_bytes()
+    with pytest.raises(CorruptLog, match="damaged"):
+        SqliteStore(path)
+    assert path.read_bytes() == before
+
+
+def run_threads(work: Callable[[], None], count: int) -> None:
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -1,0 +1,63 @@
+"""`python -m workers`: start worker processes. Queues never block each other: each has `slots` threads of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from lerim_jobs import config
+from lerim_jobs.errors import JobsError
+from lerim_jobs.jobs.plans import QUEUES
+from lerim_jobs.paths import home
+from lerim_jobs.queue import embedded, identity
+from workers.registry import queues as all_queues
+
+_STOP_MS = 15_000
+
+
+@click.command(name="workers", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes to fork.")
+@click.option("--slots", type=click.IntRange(1, 256), help="Stages at once per queue and process. [default: 8]")
+@click.option("--queues", "wanted", default="", help=f"Only these, comma-separated: {', '.join(QUEUES)}, host.")
+def main(processes: int, slots: int | None, wanted: str) -> None:
+    """Work on jobs until stopped."""
+    try:
+        env = config.environment()
+        settings = config.load(env)
+        state = home(env).ensure()
+        chosen = _chosen(wanted)
+        embedded.ensure(state, settings, env)
+    except JobsError as exc:
+        click.echo(f"workers: {exc}", err=True)
+        raise SystemExit(exc.exit_code) from None
+    slots = slots or settings.queue.slots
+    # Read by dramatiq when it is imported: a queue's prefetch is also how many of its stages run at once.
+    os.environ.update(dramatiq_queue_prefetch=str(slots))
+    os.environ.setdefault("dramatiq_restart_delay", "500")
+    _run(processes, slots * len(chosen), chosen)
+
+
+def _chosen(wanted: str) -> list[str]:
+    known = all_queues(identity.host_name())
+    if not wanted:
+        return known
+    host = known[-1]
+    names = [host if name == "host" else name for name in (part.strip() for part in wanted.split(","))]
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"there is no queue {name!r}; there are {', '.join((*QUEUES, 'host'))}")
+    return names
+
+
+def _run(processes: int, threads: int, queues: list[str]) -> None:
+    from dramatiq import cli
+
+    arguments = ["workers.app", "--processes", str(processes), "--threads", str(threads)]
+    arguments += ["--worker-shutdown-timeout", str(_STOP_MS), "--queues", *queues]
+    sys.exit(cli.main(cli.make_argument_parser().parse_args(arguments)))
+
+
+if __name__ == "__main__":
+    main()

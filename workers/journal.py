@@ -1,0 +1,68 @@
+"""The journal on the event log: every model answer is stored before it is used, and replayed for free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lerim_jobs.errors import ConflictError
+from lerim_jobs.jobs.claims import Claim
+from lerim_jobs.jobs.settlement import job_stream, journal_view
+from lerim_jobs.log.events import ModelCalled, ModelCallFailed
+from lerim_jobs.log.store import Identified, Store
+
+if TYPE_CHECKING:
+    from workers.models.journal import Called, CallFailed
+
+__all__ = ["LogJournal"]
+
+
+class LogJournal:
+    """Answers of one stage, keyed by (job, stage, request hash, occurrence): all its attempts share them."""
+
+    def __init__(self, store: Store, claim: Claim, *, session_id: str | None, meta: Mapping[str, Any]) -> None:
+        self._store, self._claim, self._session_id = store, claim, session_id
+        self._meta = {**meta, "job_id": claim.job_id, "stage": claim.stage, "attempt": claim.attempt}
+
+    def find(self, request_hash: str, occurrence: int) -> bytes | None:
+        """The stored answer to exactly this request, or None."""
+        blob_hash = self._store.doc(journal_view(self._claim.job_id), self._key(request_hash, occurrence))
+        return self._store.blob(blob_hash.decode()) if blob_hash else None
+
+    def record(self, call: Called, answer: bytes) -> None:
+        """Store an answer that was paid for. Two attempts that both paid are both counted."""
+        fields = msgspec.to_builtins(call)
+        key = self._key(call.request_hash, call.occurrence)
+        with self._store.write() as tx:
+            event = ModelCalled(
+                **fields,
+                stage=self._claim.stage,
+                attempt=self._claim.attempt,
+                session_id=self._session_id,
+                answer_blob=tx.put_blob(answer),
+            )
+            view = journal_view(self._claim.job_id)
+            first = tx.doc(view, key) is None
+            event_id = f"{self._claim.job_id}:{key}:called"
+            stream = job_stream(self._claim.job_id)
+            try:
+                tx.append(stream, [Identified(event_id, event) if first else event], meta=self._meta)
+            except ConflictError:
+                tx.append(stream, [event], meta=self._meta)
+            if first:
+                tx.put_doc(view, key, event.answer_blob.encode())
+
+    def failed(self, call: CallFailed) -> None:
+        """Note a call that gave no answer."""
+        event = ModelCallFailed(
+            **msgspec.to_builtins(call),
+            stage=self._claim.stage,
+            attempt=self._claim.attempt,
+            session_id=self._session_id,
+        )
+        self._store.append(job_stream(self._claim.job_id), [event], meta=self._meta)
+
+    def _key(self, request_hash: str, occurrence: int) -> str:
+        return f"{self._claim.stage}/{request_hash}/{occurrence}"

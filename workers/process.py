@@ -1,0 +1,168 @@
+"""One worker process from boot to stop: it declares actors, keeps leases alive, sweeps, and ends in bounded time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dramatiq import Middleware
+
+from lerim_jobs import config
+from lerim_jobs.errors import JobsError
+from lerim_jobs.jobs.closing import unclosed_jobs
+from lerim_jobs.jobs.job import Job
+from lerim_jobs.jobs.plans import ASK
+from lerim_jobs.jobs.sweep import SWEEP_S, sweep
+from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.log.store import StageRow
+from lerim_jobs.paths import home as home_of
+from lerim_jobs.queue import embedded, identity, processes
+from lerim_jobs.queue.broker import connect, queue_length, send_all
+from lerim_jobs.tracing.context import traceparent
+from lerim_jobs.tracing.telemetry import Telemetry, start
+from workers import registry
+from workers.leases import Leases
+from workers.runner import Runner
+
+if TYPE_CHECKING:
+    from dramatiq import Broker
+
+__all__ = ["WorkerProcess"]
+
+_log = logging.getLogger(__name__)
+_ASK_POLL_MS = 100
+_POLL_MS = 500
+_DEFAULT_GRACE_S = 4.0
+
+
+class WorkerProcess:
+    """Wires the parts together; `boot` and `stop` are called by the middleware below."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self.env = env
+        self.home = home_of(env)
+        self.settings = config.load(env)
+        self.host = identity.host_name()
+        self.owner = ""
+        self.runner: Runner | None = None
+        self._stopping = threading.Event()
+        self._telemetry: Telemetry | None = None
+        address = embedded.ensure(self.home, self.settings, env)
+        self.broker = connect(address.url, middleware=[LifeCycle(self)])
+        registry.register(self.broker, self._run_hint, host=self.host)
+
+    @classmethod
+    def from_environment(cls) -> WorkerProcess:
+        """Read settings and make the broker; nothing runs until the process boots."""
+        return cls(config.environment())
+
+    def boot(self) -> None:
+        """Start telemetry, leases and sweeping. Called once in the process that works, after the fork."""
+        # Group signals (honcho, Ctrl-C) then reach only the master, which relays exactly one SIGTERM.
+        os.setpgid(0, 0)
+        self.owner = identity.me()
+        store = SqliteStore(self.home.log)
+        leases = Leases(store)
+        self._telemetry = start(self.home, self.settings, self.env)
+        self.runner = Runner(
+            store=store,
+            home=self.home,
+            env=self.env,
+            owner=self.owner,
+            host=self.host,
+            leases=leases,
+            telemetry=self._telemetry,
+            send=self._send,
+        )
+        leases.start()
+        threading.Thread(target=self._sweep_for_ever, name="sweep", daemon=True).start()
+        self._hold = processes.register_worker(
+            self.home, queues=registry.queues(self.host), tracing=self.settings.tracing.enabled
+        )
+        processes.watch_parent(self.env)
+
+    def begin_stop(self) -> None:
+        """Give running stages a moment, then hand them back and leave, whatever still runs."""
+        self._stopping.set()
+        grace_s = float(self.env.get("LERIM_STOP_GRACE_S") or _DEFAULT_GRACE_S)
+        timer = threading.Timer(grace_s, self._leave, kwargs={"code": 0})
+        timer.daemon = True
+        timer.start()
+
+    def end_stop(self) -> None:
+        """Every thread has stopped by itself."""
+        self._leave(code=0)
+
+    def _leave(self, *, code: int) -> None:
+        if self.runner:
+            try:
+                self.runner.leases.stop()
+                handed_back = self.runner.leases.release_all()
+                if handed_back:
+                    _log.info("handed back %d running stages", handed_back)
+            except JobsError as exc:
+                _log.warning("could not hand back running stages, their leases will run out: %s", exc)
+        if self._telemetry:
+            self._telemetry.shutdown(limit_s=3.0)
+        # Threads may still sit in a model call or in an exporter's socket; a normal exit would wait for them.
+        os._exit(code)
+
+    def _run_hint(self, job_id: str, stage: str) -> None:
+        if self.runner and not self._stopping.is_set():
+            self.runner.run_hint(job_id, stage)
+
+    def _send(self, rows: Sequence[StageRow], work: Job | None) -> None:
+        parent = None
+        if work:
+            request = work.request
+            parent = traceparent(request.trace_id, request.root_span_id, request.sampled)
+        send_all(self.broker, rows, traceparent=parent)
+
+    def _sweep_for_ever(self) -> None:
+        while not self._stopping.wait(SWEEP_S * random.uniform(0.75, 1.25)):
+            try:
+                self._sweep_once()
+            except JobsError as exc:
+                _log.warning("sweep: %s", exc)
+            except Exception:
+                _log.exception("sweep failed")
+
+    def _sweep_once(self) -> None:
+        assert self.runner is not None
+        embedded.ensure(self.home, self.settings, self.env)
+        sweep(
+            self.runner.store,
+            lambda row: self._send([row], None),
+            alive=identity.alive,
+            queue_empty=lambda queue: queue_length(self.broker, queue) == 0,
+        )
+        for job_id in unclosed_jobs(self.runner.store):
+            self.runner.close(job_id)
+
+
+class LifeCycle(Middleware):
+    """Hooks of the worker process; nothing about stages is in here."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self._process = process
+
+    def after_process_boot(self, broker: Broker) -> None:
+        self._process.boot()
+
+    def after_consumer_thread_boot(self, broker: Broker, thread: Any) -> None:
+        """Questions are answered at once, the rest may take half a second; polling makes no spans."""
+        from opentelemetry.context import attach, set_value
+        from opentelemetry.instrumentation.utils import _SUPPRESS_INSTRUMENTATION_KEY
+
+        thread.worker_timeout = _ASK_POLL_MS if thread.queue_name == ASK else _POLL_MS
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+
+    def before_worker_shutdown(self, broker: Broker, worker: Any) -> None:
+        self._process.begin_stop()
+
+    def after_worker_shutdown(self, broker: Broker, worker: Any) -> None:
+        self._process.end_stop()

@@ -1,0 +1,189 @@
+"""The one loop around every stage: claim, trace, run, commit, send what is next.
+
+A hint may come twice, late or never; nothing here relies on it. Everything durable happens inside one fenced
+transaction of `lerim_jobs.jobs.claims`, so this process may die between any two lines.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lerim_jobs import __version__, config
+from lerim_jobs.errors import JobsError
+from lerim_jobs.jobs import claims, job, retry
+from lerim_jobs.jobs.claims import Claim, Effect, Refused, Settled
+from lerim_jobs.jobs.closing import close_trace
+from lerim_jobs.jobs.job import Job
+from lerim_jobs.jobs.settlement import job_stream
+from lerim_jobs.log.store import StageRow, Store
+from lerim_jobs.paths import Home
+from lerim_jobs.queue import identity
+from lerim_jobs.tracing.context import under_attempt
+from workers.context import Outcome, StageContext
+from workers.journal import LogJournal
+from workers.leases import Leases
+from workers.registry import load_stage, spec_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lerim_jobs.tracing.telemetry import Telemetry
+    from workers.models import Models
+
+__all__ = ["Runner"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """What running stages needs. `send` delivers hints as well as it goes; `owner` identifies this process."""
+
+    store: Store
+    home: Home
+    env: dict[str, str]
+    owner: str
+    host: str
+    leases: Leases
+    telemetry: Telemetry
+    send: Callable[[Sequence[StageRow], Job | None], None]
+
+    def run_hint(self, job_id: str, stage: str) -> None:
+        """Do what a hint says, if the log still wants it. Never raises for what a stage does."""
+        got = claims.claim(
+            self.store,
+            job_id,
+            stage,
+            self.owner,
+            alive=identity.alive,
+            max_attempts=spec_of(stage).max_attempts,
+            meta=self._meta(),
+        )
+        if isinstance(got, Refused):
+            self.send(got.freed, None)
+            return
+        with self.leases.holding(got):
+            work = job.load(self.store, job_id)
+            with under_attempt(work.request, got.stage, got.attempt, job_id=job_id, **self._baggage(work, got)):
+                settled = self._attempt(work, got)
+                if settled:
+                    self.send(settled.freed, work)
+        if settled and settled.ended:
+            self.close(job_id)
+
+    def close(self, job_id: str) -> None:
+        """Emit the trace of a finished job, unless somebody else does."""
+        try:
+            close_trace(self.store, job_id, self.owner, self.telemetry.emit_job, alive=identity.alive)
+        except JobsError as exc:
+            _log.warning("could not close the trace of %s yet: %s", job_id, exc)
+
+    def _attempt(self, work: Job, claim: Claim) -> Settled | None:
+        try:
+            outcome = load_stage(claim.stage)(self._context(work, claim))
+            settled = self._commit(claim, outcome)
+        except Exception as exc:
+            return self._fail(claim, exc)
+        if settled is None:
+            _log.warning("%s of %s was taken over meanwhile: result dropped", claim.stage, claim.job_id)
+        elif outcome.after_commit:
+            outcome.after_commit()
+        return settled
+
+    def _commit(self, claim: Claim, outcome: Outcome) -> Settled | None:
+        effects = list(outcome.effects)
+        if outcome.rejected:
+            effects.append(Effect(job_stream(claim.job_id), outcome.rejected))
+        return claims.complete(
+            self.store,
+            claim,
+            output=outcome.output,
+            effects=effects,
+            blobs=outcome.blobs,
+            next_stages=outcome.next_stages,
+            end=outcome.end,
+            meta=self._meta(),
+        )
+
+    def _fail(self, claim: Claim, error: Exception) -> Settled | None:
+        decision = retry.decide(error, attempt=claim.strikes, max_attempts=spec_of(claim.stage).max_attempts)
+        # Only our own messages are known to be free of content; a bug's message may quote anything.
+        message = str(error) if isinstance(error, JobsError) else ""
+        if decision.code == "bug":
+            _log.error("%s of %s failed with a bug:\n%s", claim.stage, claim.job_id, "\n".join(_frames(error)))
+        return claims.fail(
+            self.store,
+            claim,
+            error_type=type(error).__name__,
+            code=decision.code,
+            message=message,
+            frames=_frames(error),
+            retry_in_ms=decision.retry_in_ms,
+            meta=self._meta(),
+        )
+
+    def _context(self, work: Job, claim: Claim) -> StageContext:
+        settings = config.load(self._env(work), project=self._project(work, claim))
+
+        def models() -> Models:
+            from workers.models import Models
+
+            journal = LogJournal(self.store, claim, session_id=_session(work, claim), meta=self._meta())
+            return Models(
+                settings=settings,
+                env=self._env(work),
+                journal=journal,
+                include_content=work.request.include_content,
+            )
+
+        return StageContext(
+            job=work,
+            stage=claim.stage,
+            attempt=claim.attempt,
+            store=self.store,
+            settings=settings,
+            env=self._env(work),
+            home=self.home,
+            host=self.host,
+            now_ms=claim.started_ms,
+            models=models,
+        )
+
+    def _env(self, work: Job) -> dict[str, str]:
+        """The worker's environment, with the provider the job was asked to use."""
+        provider = work.request.params.get("provider")
+        return {**self.env, "LERIM_PROVIDER": provider} if provider else self.env
+
+    def _project(self, work: Job, claim: Claim) -> Path | None:
+        from lerim_jobs.views.projects import active_projects
+
+        given = work.stages[claim.stage].request.input
+        project_id = given.get("project_id") or given.get("session", {}).get("project_id")
+        project = active_projects(self.store).get(project_id) if project_id else None
+        return Path(project.path) if project else None
+
+    def _baggage(self, work: Job, claim: Claim) -> dict[str, str | None]:
+        given = work.stages[claim.stage].request.input
+        session = given.get("session", {})
+        return {
+            "role": spec_of(claim.stage).role,
+            "project": given.get("project_id") or session.get("project_id"),
+            "session_id": session.get("session_id"),
+        }
+
+    def _meta(self) -> dict[str, Any]:
+        return {"worker": self.owner, "host": self.host, "code": __version__}
+
+
+def _session(work: Job, claim: Claim) -> str | None:
+    session: dict[str, Any] = work.stages[claim.stage].request.input.get("session", {})
+    return session.get("session_id")
+
+
+def _frames(error: BaseException) -> list[str]:
+    """Where it happened, without source lines or values: those may hold content."""
+    return [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
