@@ -21,15 +21,13 @@ from lerim_jobs.errors import CorruptLog, StoreUnavailable
 from lerim_jobs.ids import digest
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import Event
-from lerim_jobs.log.sqlite_tx import EVENT_COLUMNS, NOW, STAGE_COLUMNS, SqliteTx, event_rows, stage_rows
+from lerim_jobs.log.sqlite_tx import NOW, SELECT_EVENTS, SELECT_STAGES, SqliteTx, event_rows, stage_rows
 from lerim_jobs.log.store import ANY, Identified, StageRow
 
 __all__ = ["SCHEMA_VERSION", "SqliteStore"]
 
 SCHEMA_VERSION = 1
 _SAFE_SQLITE = (3, 51, 3)
-    "job_id, stage, queue, state, needs, after, lane, host, attempt, owner, lease_until_ms, due_ms, sent_ms, strikes"
-)
 _DDL = """
 CREATE TABLE IF NOT EXISTS events(
   position INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -156,17 +154,13 @@ class SqliteStore:
             return tx.append(stream, events, expected=expected, meta=meta)
 
     def read(self, stream: str, after: int = 0) -> list[Recorded]:
-        return event_rows(
-            self._query(f"SELECT {EVENT_COLUMNS} FROM events WHERE stream=? AND version>? ORDER BY version", stream, after)
-        )
+        return event_rows(self._query(f"{SELECT_EVENTS} WHERE stream=? AND version>? ORDER BY version", stream, after))
 
     def read_all(self, after: int = 0, limit: int = 1000, types: Sequence[str] | None = None) -> list[Recorded]:
         if types is None:
-            return event_rows(
-                self._query(f"SELECT {EVENT_COLUMNS} FROM events WHERE position>? ORDER BY position LIMIT ?", after, limit)
-            )
+            return event_rows(self._query(f"{SELECT_EVENTS} WHERE position>? ORDER BY position LIMIT ?", after, limit))
         marks = ",".join("?" * len(types))
-        sql = f"SELECT {EVENT_COLUMNS} FROM events WHERE type IN ({marks}) AND position>? ORDER BY position LIMIT ?"
+        sql = f"{SELECT_EVENTS} WHERE type IN ({marks}) AND position>? ORDER BY position LIMIT ?"
         return event_rows(self._query(sql, *types, after, limit))
 
     def position(self) -> int:
@@ -199,11 +193,11 @@ class SqliteStore:
         return data
 
     def duestage_rows(self, limit: int = 1000) -> list[StageRow]:
-        sql = f"SELECT {STAGE_COLUMNS} FROM stages WHERE state IN ('ready', 'running') ORDER BY due_ms LIMIT ?"
+        sql = f"{SELECT_STAGES} WHERE state IN ('ready', 'running') ORDER BY due_ms LIMIT ?"
         return stage_rows(self._query(sql, limit))
 
     def jobstage_rows(self, job_id: str) -> list[StageRow]:
-        return stage_rows(self._query(f"SELECT {STAGE_COLUMNS} FROM stages WHERE job_id=? ORDER BY seq", job_id))
+        return stage_rows(self._query(f"{SELECT_STAGES} WHERE job_id=? ORDER BY seq", job_id))
 
     def doc(self, view: str, key: str) -> bytes | None:
         rows = self._query("SELECT value FROM docs WHERE view=? AND key=?", view, key)

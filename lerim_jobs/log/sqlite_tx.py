@@ -14,13 +14,15 @@ from lerim_jobs.log.codec import Recorded, encode, schema_of
 from lerim_jobs.log.events import Event
 from lerim_jobs.log.store import ANY, Identified, StageRow
 
-__all__ = ["EVENT_COLUMNS", "NOW", "STAGE_COLUMNS", "SqliteTx", "event_rows", "stage_rows"]
+__all__ = ["NOW", "SELECT_EVENTS", "SELECT_STAGES", "SqliteTx", "event_rows", "stage_rows"]
 
 NOW = "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
 EVENT_COLUMNS = "position, id, stream, version, type, schema, data, meta, at_ms"
 STAGE_COLUMNS = (
     "job_id, stage, queue, state, needs, after, lane, host, attempt, owner, lease_until_ms, due_ms, sent_ms, strikes"
 )
+SELECT_EVENTS = f"SELECT {EVENT_COLUMNS} FROM events"
+SELECT_STAGES = f"SELECT {STAGE_COLUMNS} FROM stages"
 
 
 class SqliteTx:
@@ -64,21 +66,17 @@ class SqliteTx:
         return int(self.execute("SELECT COALESCE(MAX(version), 0) FROM events WHERE stream=?", stream)[0][0])
 
     def read(self, stream: str, after: int = 0) -> list[Recorded]:
-        return event_rows(
-            self.execute(
-                f"SELECT {EVENT_COLUMNS} FROM events WHERE stream=? AND version>? ORDER BY version", stream, after
-            )
-        )
+        return event_rows(self.execute(f"{SELECT_EVENTS} WHERE stream=? AND version>? ORDER BY version", stream, after))
 
     def stage(self, job_id: str, stage: str) -> StageRow | None:
-        rows = self.execute(f"SELECT {STAGE_COLUMNS} FROM stages WHERE job_id=? AND stage=?", job_id, stage)
+        rows = self.execute(f"{SELECT_STAGES} WHERE job_id=? AND stage=?", job_id, stage)
         return stage_rows(rows)[0] if rows else None
 
     def stages(self, job_id: str) -> list[StageRow]:
-        return stage_rows(self.execute(f"SELECT {STAGE_COLUMNS} FROM stages WHERE job_id=? ORDER BY seq", job_id))
+        return stage_rows(self.execute(f"{SELECT_STAGES} WHERE job_id=? ORDER BY seq", job_id))
 
     def lane(self, lane: str) -> list[StageRow]:
-        sql = f"SELECT {STAGE_COLUMNS} FROM stages WHERE lane=? AND state IN ('ready', 'running') ORDER BY seq"
+        sql = f"{SELECT_STAGES} WHERE lane=? AND state IN ('ready', 'running') ORDER BY seq"
         return stage_rows(self.execute(sql, lane))
 
     def save_stage(self, row: StageRow) -> None:
