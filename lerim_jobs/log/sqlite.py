@@ -192,11 +192,11 @@ class SqliteStore:
         data: bytes = rows[0][0]
         return data
 
-    def duestage_rows(self, limit: int = 1000) -> list[StageRow]:
+    def due_stages(self, limit: int = 1000) -> list[StageRow]:
         sql = f"{SELECT_STAGES} WHERE state IN ('ready', 'running') ORDER BY due_ms LIMIT ?"
         return stage_rows(self._query(sql, limit))
 
-    def jobstage_rows(self, job_id: str) -> list[StageRow]:
+    def job_stages(self, job_id: str) -> list[StageRow]:
         return stage_rows(self._query(f"{SELECT_STAGES} WHERE job_id=? ORDER BY seq", job_id))
 
     def doc(self, view: str, key: str) -> bytes | None:

@@ -91,7 +91,7 @@ class SqliteTx:
         sql = f"INSERT INTO stages({STAGE_COLUMNS}) VALUES({marks}) ON CONFLICT(job_id, stage) DO UPDATE SET {changes}"
         self.execute(sql, *values)
 
-    def dropstage_rows(self, job_id: str) -> None:
+    def drop_stages(self, job_id: str) -> None:
         self.execute("DELETE FROM stages WHERE job_id=?", job_id)
 
     def put_blob(self, data: bytes) -> str:

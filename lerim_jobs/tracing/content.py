@@ -24,7 +24,7 @@ _TOKEN = re.compile(
     | \b xox[abprs]- [a-z0-9-]{10,}
     | \b A[KS]IA [A-Z0-9]{16} \b
     | \b AIza [a-z0-9_-]{30,}
-    | (?P<assigned> \b(?: x-)?api[_-]?key ["']? \s* [:=] \s* ["']? ) [a-z0-9._-]{8,}
+    | (?P<assigned> \b(?: x-)?api[_-]?key \\?["']? \s* [:=] \s* \\?["']? ) [a-z0-9._-]{8,}
     """
 )
 _SECRET_KEY = re.compile(r"(?i)authorization|(?:api|private|secret)[._-]?key|password|cookie|access[._-]?token|secret$")

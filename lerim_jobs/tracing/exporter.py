@@ -114,7 +114,8 @@ def record_of(span: ReadableSpan) -> SpanRecord:
 
 
 def _is_noise(span: ReadableSpan) -> bool:
-    return span.parent is None and span.instrumentation_scope is not None and span.instrumentation_scope.name == _NOISY_SCOPE
+    scope = span.instrumentation_scope
+    return span.parent is None and scope is not None and scope.name == _NOISY_SCOPE
 
 
 def _masked(attributes: Mapping[str, Any] | None) -> dict[str, Any]:

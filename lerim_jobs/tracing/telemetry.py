@@ -1,0 +1,134 @@
+"""Telemetry of one process: where its spans go, and a stop that is bounded whatever the receivers do.
+
+Start it after the fork and only in processes that record or close traces. Jobs never wait for a receiver: what cannot be
+delivered is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lerim_jobs.config import Settings
+from lerim_jobs.errors import StoreUnavailable
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.events import JobRequested
+from lerim_jobs.paths import Home
+from lerim_jobs.tracing.emission import emit
+from lerim_jobs.tracing.skeleton import skeleton
+from lerim_jobs.tracing.spans import SpanStore
+from lerim_jobs.tracing.tree import stand_ins
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
+    from opentelemetry.trace import Tracer, TracerProvider
+
+    from lerim_jobs.tracing.backends import Sink
+
+__all__ = ["Telemetry", "start"]
+
+_CLOSING_FLUSH_S = 1.0
+
+
+class Telemetry:
+    """A process's tracer provider and its sinks. `notes` are lines for the user: what was asked for but cannot be done."""
+
+    def __init__(
+        self,
+        provider: TracerProvider,
+        sinks: Sequence[Sink],
+        *,
+        home: Home,
+        notes: Sequence[str] = (),
+        disabled: bool = False,
+        also_stop: Callable[[], object] | None = None,
+    ) -> None:
+        self.provider = provider
+        self.notes = tuple(notes)
+        self.disabled = disabled
+        self._sinks = tuple(sinks)
+        self._spans = SpanStore(home.traces)
+        self._also_stop = also_stop
+
+    def tracer(self, scope: str = "lerim_jobs") -> Tracer:
+        """A tracer for spans under an attempt; a span started anywhere else is not recorded."""
+        return self.provider.get_tracer(scope)
+
+    def emit_job(self, events: list[Recorded]) -> int:
+        """Send a finished job's skeleton and stand-ins for spans that died with a worker; returns how many."""
+        request = next((row.event for row in events if row.type == JobRequested.__name__), None)
+        if self.disabled or not isinstance(request, JobRequested) or not request.sampled:
+            return 0
+        self.flush(_CLOSING_FLUSH_S)
+        bones = skeleton(events)
+        try:
+            leaves = self._spans.of_trace(request.trace_id)
+        except StoreUnavailable:
+            leaves = []
+        sent = emit(self.provider, [*bones, *stand_ins(bones, leaves)])
+        self.flush(_CLOSING_FLUSH_S)
+        return sent
+
+    def flush(self, limit_s: float = 3.0) -> bool:
+        """Hand over what is waiting; False when a receiver took longer. Never raises."""
+        return _all_within(limit_s, [sink.flush for sink in self._sinks])
+
+    def shutdown(self, limit_s: float = 3.0) -> bool:
+        """Deliver what is waiting and stop; False when a receiver took longer, then the rest is lost. Never raises.
+
+        Afterwards end the process with `os._exit` if it must end now: an exporter may still sit on its socket.
+        """
+        stops = [sink.stop for sink in self._sinks]
+        return _all_within(limit_s, [*stops, self._also_stop] if self._also_stop else stops)
+
+    @property
+    def dropped(self) -> int:
+        """Spans that were handed to a remote receiver's queue and have not been delivered; exact after `shutdown`."""
+        return sum(sink.missing for sink in self._sinks if sink.remote)
+
+
+def start(home: Home, settings: Settings, env: Mapping[str, str], *, instrument_redis: bool = False) -> Telemetry:
+    """Set up this process: always the local span store, plus OTLP and Logfire where `env` names them.
+
+    `env` stands for the whole environment; the SDKs read `OTEL_*` and `LOGFIRE_*` from it and from nothing else. Content
+    and sampling were decided by each job, so `settings` only says whether Redis calls are worth instrumenting.
+    """
+    from lerim_jobs.tracing import backends
+
+    _silence()
+    telemetry = backends.build(home, env)
+    if instrument_redis and settings.tracing.enabled:
+        backends.instrument_redis(telemetry.provider)
+    return telemetry
+
+
+def _silence() -> None:
+    """Exporters log every failed batch; with tracing on, stderr must read as with tracing off."""
+    for name in ("opentelemetry", "logfire"):
+        log = logging.getLogger(name)
+        log.propagate = False
+        if not log.handlers:
+            log.addHandler(logging.NullHandler())
+
+
+def _all_within(limit_s: float, actions: Iterable[Callable[[], object]]) -> bool:
+    """Run all at once in daemon threads, because the SDK's own time limits are not kept
+    (open-telemetry/opentelemetry-python#4568).
+    """
+    until = time.monotonic() + limit_s
+    threads = [threading.Thread(target=_quietly, args=(action,), daemon=True) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except Exception:  # a broken exporter must not change how a command ends
+        logging.getLogger("opentelemetry").debug("telemetry", exc_info=True)
