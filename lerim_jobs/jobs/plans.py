@@ -28,7 +28,10 @@ QUEUES = (ASK, AGENT, EXTRACT)
 
 
 class SessionPlan(msgspec.Struct, frozen=True):
-    """A session that index took for extraction: turns `turn_from <= n < turn_to`, cut into `windows` windows."""
+    """A session that index took for extraction: turns `turn_from <= n < turn_to`, cut into `windows` windows.
+
+    The window sizes travel with the plan, so that every attempt cuts the same windows whatever the settings say later.
+    """
 
     key: str
     stream: str
@@ -38,6 +41,8 @@ class SessionPlan(msgspec.Struct, frozen=True):
     turn_from: int
     turn_to: int
     windows: int
+    window_tokens: int
+    overlap_tokens: int
     title: str = ""
 
 

@@ -59,7 +59,7 @@ class Sink(SpanProcessor):
 
     def stop(self) -> None:
         """Deliver the rest and stop; blocks up to 30 s, bound it from outside."""
-        self._batch.shutdown()
+        self._batch.shutdown()  # type: ignore[no-untyped-call]  # the SDK leaves it without annotations
 
     def shutdown(self) -> None:
         self.stop()
@@ -92,7 +92,8 @@ def build(home: Home, env: Mapping[str, str]) -> Telemetry:
         token = env.get("LOGFIRE_TOKEN", "").strip()
         if token and find_spec("logfire") is None:
             notes.append(
-                "LOGFIRE_TOKEN is set but logfire is not installed: `pip install 'lerim-jobs[trace]'`, or unset the token."
+                "LOGFIRE_TOKEN is set but logfire is not installed: "
+                "`pip install 'lerim-jobs[trace]'`, or unset the token."
             )
         elif token:
             from lerim_jobs.tracing import hosted
@@ -126,7 +127,7 @@ def _otlp(env: Mapping[str, str], notes: list[str]) -> SpanExporter | None:
     wanted = env.get("OTEL_TRACES_EXPORTER", "").strip().lower()
     if wanted not in ("", "otlp") or not (env.get(_ENDPOINT) or env.get(_TRACES_ENDPOINT)):
         return None
-    protocol = env.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or env.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "http/protobuf"
+    protocol = env.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or env.get("OTEL_EXPORTER_OTLP_PROTOCOL") or ""
     if protocol.strip().lower() == "grpc":
         return _grpc(notes)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

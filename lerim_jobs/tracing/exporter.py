@@ -16,7 +16,7 @@ from lerim_jobs.tracing.content import REDACTED, is_secret_key, mask
 from lerim_jobs.tracing.record import SpanEvent, SpanKind, SpanLink, SpanRecord, SpanStatus
 from lerim_jobs.tracing.spans import SpanStore
 
-__all__ = ["Guard", "LocalExporter", "record_of"]
+__all__ = ["Guard", "LocalExporter", "record_of", "without_secrets"]
 
 _NOISY_SCOPE = "opentelemetry.instrumentation.redis"
 

@@ -173,7 +173,7 @@ def _end_silent(job: History, stage: StageHistory) -> None:
     """An attempt without a word ended, at the latest, when somebody noticed."""
     attempts = stage.in_order()
     successors: list[Attempt | None] = [*attempts[1:], None]
-    for attempt, following in zip(attempts, successors, strict=True):
+    for attempt, following in zip(attempts, successors, strict=False):
         if attempt.outcome:
             continue
         noticed = following.started_ms if following else stage.quarantined[1] if stage.quarantined else job.finished_ms

@@ -1,7 +1,7 @@
 """Telemetry of one process: where its spans go, and a stop that is bounded whatever the receivers do.
 
-Start it after the fork and only in processes that record or close traces. Jobs never wait for a receiver: what cannot be
-delivered is dropped and counted.
+Start it after the fork and only in processes that record or close traces. Jobs never wait for a receiver: what cannot
+be delivered is dropped and counted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from lerim_jobs.tracing.spans import SpanStore
 from lerim_jobs.tracing.tree import stand_ins
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
     from opentelemetry.trace import Tracer, TracerProvider
 
     from lerim_jobs.tracing.backends import Sink
@@ -34,7 +33,7 @@ _CLOSING_FLUSH_S = 1.0
 
 
 class Telemetry:
-    """A process's tracer provider and its sinks. `notes` are lines for the user: what was asked for but cannot be done."""
+    """A process's tracer provider and its sinks. `notes` are lines for the user: what was asked for and cannot be."""
 
     def __init__(
         self,
@@ -93,8 +92,8 @@ class Telemetry:
 def start(home: Home, settings: Settings, env: Mapping[str, str], *, instrument_redis: bool = False) -> Telemetry:
     """Set up this process: always the local span store, plus OTLP and Logfire where `env` names them.
 
-    `env` stands for the whole environment; the SDKs read `OTEL_*` and `LOGFIRE_*` from it and from nothing else. Content
-    and sampling were decided by each job, so `settings` only says whether Redis calls are worth instrumenting.
+    `env` stands for the whole environment; the SDKs read `OTEL_*` and `LOGFIRE_*` from it and from nothing else.
+    Content and sampling are decided by each job, so `settings` only says whether Redis calls are worth a span.
     """
     from lerim_jobs.tracing import backends
 

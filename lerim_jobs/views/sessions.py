@@ -67,8 +67,8 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def waiting(self) -> bool:
-        """Whether there are turns nobody extracted or took, in a session somebody spoke in."""
-        return self.human_prompts > 0 and self.turns > max(self.extracted_to, self.taken_to)
+        """Whether there are turns that are not extracted yet, in a session somebody spoke in."""
+        return self.human_prompts > 0 and self.turns > self.extracted_to
 
 
 def session_stream(agent: str, session_id: str) -> str:

@@ -1,0 +1,35 @@
+# Two commands need nothing but Python 3.11 or newer: `make demo` and `make test`.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh .ci/install
+
+install: $(VENV)/installed ## Make the virtual environment with the locked dependencies
+
+demo: install ## Run a real sync of the sample sessions with the offline model and show what it did
+	@$(BIN)/lerim demo
+
+test: install ## Everything: format, lint, types, import rules, tests
+	@VENV="$(VENV)" sh .ci/check
+
+test-sessions: install ## Run every session of the folder LERIM_TEST_SESSIONS through index, windows and sync
+	@test -n "$(LERIM_TEST_SESSIONS)" || { echo "set LERIM_TEST_SESSIONS to a folder of sessions" >&2; exit 2; }
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/test_real_sessions.py tests/e2e/test_real_sessions_sync.py -s
+
+bench: install ## Print the figures of the README, as ratios within one run
+	@$(BIN)/python -m benchmarks
+
+lock: install ## Lock the dependencies again, with hashes and without index addresses
+	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+
+.PHONY: help install demo test test-sessions bench lock clean

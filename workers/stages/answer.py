@@ -1,0 +1,33 @@
+"""answer: answer a question from the memories, citing them.
+
+Reads   the memories of one project, or of all
+Writes  the answer with the ids it cites; the cited memories count as used
+Raises  ModelUnavailable (retried, then gives up), ModelRefused (gives up)
+"""
+
+from __future__ import annotations
+
+from lerim_jobs.jobs.claims import Effect
+from lerim_jobs.log.events import MemoryAccessed
+from lerim_jobs.views.projects import project_stream
+from workers.agents import answerer
+from workers.context import Outcome, StageContext
+from workers.memories import Memories
+
+__all__ = ["run"]
+
+
+def run(ctx: StageContext) -> Outcome:
+    """One agent run; it may only cite what it has seen."""
+    project_id = ctx.input.get("project_id")
+    memories = Memories(ctx.store, ctx.home, project_ids=[project_id] if project_id else None)
+    models = ctx.models()
+    answer = answerer.answer(models, ctx.input["question"], memories, limit=ctx.input.get("limit") or 12)
+    cited: dict[str, list[str]] = {}
+    for memory_id in answer.citations:
+        cited.setdefault(memories.by_id[memory_id].project_id, []).append(memory_id)
+    effects = [
+        Effect(project_stream(project), [MemoryAccessed(project, memory_ids)]) for project, memory_ids in cited.items()
+    ]
+    output = {"answer": answer.text, "citations": answer.citations, "replayed": models.replayed}
+    return Outcome(output, effects)

@@ -1,0 +1,57 @@
+"""extract: turn one window of a session transcript into memory candidates.
+
+Reads   window text, up to the role's max_window_tokens
+Writes  candidates in transcript order, and each dropped one with its reason
+Raises  ModelUnavailable (retried, then gives up), ModelRefused and BadTranscript (give up)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from lerim_jobs.errors import BadTranscript
+from lerim_jobs.memory.proposals import Candidate
+from lerim_jobs.sessions.transcript import Turn, find_quote
+from lerim_jobs.sessions.windows import cut
+from workers.context import Outcome, StageContext
+from workers.models import extraction
+from workers.stages.sessions import planned_session, session_turns
+
+__all__ = ["run"]
+
+
+def run(ctx: StageContext) -> Outcome:
+    """One window, one pipeline call; a candidate without its quote in the window is dropped."""
+    plan = planned_session(ctx)
+    turns = session_turns(ctx.store, plan, new_only=True)
+    windows = cut(turns, max_tokens=plan.window_tokens, overlap_tokens=plan.overlap_tokens)
+    number: int = ctx.input["window"]
+    if number >= len(windows):
+        raise BadTranscript(f"session {plan.session_id!r} has no window {number}")
+    window = windows[number]
+    models = ctx.models()
+    found = extraction.extract(models, window.text, session_title=plan.title)
+    part = [turn for turn in turns if window.turn_from <= turn.n < window.turn_to]
+    kept, dropped = _proved(found, part)
+    output: dict[str, Any] = {
+        "candidates": msgspec.to_builtins(kept),
+        "dropped": dropped,
+        "turn_from": window.turn_from,
+        "turn_to": window.turn_to,
+        "replayed": models.replayed,
+    }
+    return Outcome(output)
+
+
+def _proved(found: list[Candidate], turns: list[Turn]) -> tuple[list[Candidate], list[dict[str, str]]]:
+    kept: list[Candidate] = []
+    dropped: list[dict[str, str]] = []
+    for candidate in found:
+        turn = find_quote(turns, candidate.quote)
+        if turn is None:
+            dropped.append({"title": candidate.title, "reason": "its quote is not in the transcript"})
+        else:
+            kept.append(msgspec.structs.replace(candidate, turn=turn.n))
+    return sorted(kept, key=lambda one: one.turn), dropped

@@ -1,0 +1,117 @@
+"""finish: count what became of the job and end it.
+
+Reads   the outputs of all stages and the job's model calls
+Writes  JobFinished with the result shown to the user; for sessions that did not make it, SessionQuarantined
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from lerim_jobs.clock import now_ms
+from lerim_jobs.jobs.claims import Effect, End
+from lerim_jobs.jobs.job import Job, Stage
+from lerim_jobs.jobs.settlement import FINISH
+from lerim_jobs.log.events import JobStatus, SessionQuarantined, SessionReleased
+from lerim_jobs.views.jobs import JOBS
+from lerim_jobs.views.projection import find
+from lerim_jobs.views.sessions import SESSIONS
+from workers.context import Outcome, StageContext
+
+__all__ = ["run"]
+
+_MEMORY_COUNTS = ("added", "updated", "merged", "archived", "unchanged", "rejected")
+
+
+def run(ctx: StageContext) -> Outcome:
+    """Always runs last, whatever happened before."""
+    job = ctx.job
+    lost = [stage for stage in job.stages.values() if stage.state in ("dead", "skipped")]
+    quarantined = _quarantined(job)
+    result = {
+        **_model_counts(ctx),
+        "memories": {name: _total(job.stages.values(), name) for name in _MEMORY_COUNTS},
+        "duration_s": round((now_ms() - job.requested_ms) / 1000, 3),
+        "lost_stages": [{"stage": stage.request.stage, "reason": stage.reason} for stage in lost],
+        "dry_run": bool(job.request.params.get("dry_run")),
+    }
+    if job.request.kind == "sync":
+        result |= _sync_counts(job, quarantined)
+    if job.request.kind == "ask":
+        result |= _answer(job)
+    effects = [effect for stream, reason in quarantined.items() if (effect := _give_up(ctx, stream, reason))]
+    return Outcome({}, effects, end=End(_status(job, lost), result, _error(lost)))
+
+
+def _status(job: Job, lost: list[Stage]) -> JobStatus:
+    if not lost:
+        return "succeeded"
+    names = {stage.family for stage in lost}
+    if names & {"index", "answer"}:
+        return "failed"
+    done = [stage for stage in job.stages.values() if stage.state == "done" and stage.family in ("integrate", "curate")]
+    return "partial" if done or job.request.kind == "sync" else "failed"
+
+
+def _error(lost: list[Stage]) -> str | None:
+    dead = [stage for stage in lost if stage.state == "dead"]
+    return f"{dead[0].request.stage}: {dead[0].reason}" if dead else None
+
+
+def _model_counts(ctx: StageContext) -> dict[str, Any]:
+    line = find(ctx.store, JOBS, ctx.job.job_id)
+    return {
+        "model_calls": line.model_calls if line else 0,
+        "replayed_calls": _total(ctx.job.stages.values(), "replayed"),
+        "tokens_in": line.tokens_in if line else 0,
+        "tokens_out": line.tokens_out if line else 0,
+        "cost_usd": line.cost_usd if line else 0.0,
+        "unpriced_calls": line.unpriced_calls if line else 0,
+    }
+
+
+def _sync_counts(job: Job, quarantined: dict[str, str]) -> dict[str, Any]:
+    index = job.stages["index"].output
+    sessions = {name: index.get(name, 0) for name in ("found", "indexed", "unchanged", "skipped")}
+    extracts = job.family("extract")
+    return {
+        "sessions": {**sessions, "quarantined": len(quarantined)},
+        "skipped_reasons": index.get("skipped_reasons", {}),
+        "left": index.get("left", {}),
+        "taken": index.get("taken", 0),
+        "windows": index.get("windows", 0),
+        "candidates": sum(len(stage.output.get("candidates", ())) for stage in extracts),
+        "dropped": sum(len(stage.output.get("dropped", ())) for stage in extracts),
+        "proposals": [line for stage in job.family("integrate") for line in stage.output.get("proposals", ())],
+    }
+
+
+def _answer(job: Job) -> dict[str, Any]:
+    output = job.stages["answer"].output
+    return {"answer": output.get("answer"), "citations": output.get("citations", [])}
+
+
+def _quarantined(job: Job) -> dict[str, str]:
+    """Session stream -> reason, for sessions whose integration never happened."""
+    lost: dict[str, str] = {}
+    for stage in job.family("integrate"):
+        if stage.state in ("dead", "skipped"):
+            dead = [job.stages[name] for name in stage.request.needs if job.stages[name].state == "dead"]
+            lost[stage.request.input["session"]["stream"]] = (dead[0] if dead else stage).reason
+    return lost
+
+
+def _give_up(ctx: StageContext, stream: str, reason: str) -> Effect | None:
+    """Mark the turns this job had taken as dead; a dry run had taken none."""
+    session = find(ctx.store, SESSIONS, stream)
+    if session is None or session.taken_by != ctx.job.job_id:
+        return None
+    if ctx.job.request.params.get("dry_run"):
+        return Effect(stream, [SessionReleased(ctx.job.job_id, session.extracted_to)], session.version)
+    event = SessionQuarantined(ctx.job.job_id, session.taken_to, FINISH, reason)
+    return Effect(stream, [event], session.version)
+
+
+def _total(stages: Iterable[Stage], name: str) -> int:
+    return sum(stage.output.get(name, 0) for stage in stages if isinstance(stage.output.get(name, 0), int))

@@ -1,0 +1,263 @@
+"""index: find new and grown sessions, store what they added, and take for extraction what belongs to a project.
+
+Reads   the session files of this host, only their new bytes; the sessions and projects read models
+Writes  one SessionIndexed per new or grown file, one SessionScheduled per session taken, the stages of each
+Raises  ConfigError (unknown agent), ConflictError (another index ran meanwhile: decided again)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from lerim_jobs import ids
+from lerim_jobs.jobs.claims import Effect
+from lerim_jobs.jobs.plans import SessionPlan, after_index
+from lerim_jobs.log.events import Event, SessionIndexed, SessionScheduled
+from lerim_jobs.sessions import discovery, projects, transcript
+from lerim_jobs.sessions.reader import Checkpoint, Found, Reading, read
+from lerim_jobs.sessions.transcript import Turn
+from lerim_jobs.sessions.windows import cut
+from lerim_jobs.views.projection import fold_all
+from lerim_jobs.views.projects import Project, active_projects
+from lerim_jobs.views.sessions import SESSIONS, FileMark, SegmentMark, Session, session_stream
+from workers.context import Outcome, StageContext
+
+__all__ = ["run"]
+
+
+@dataclass(slots=True)
+class _Scan:
+    """What one pass over the files found. `sessions` is the read model with this pass on top."""
+
+    sessions: dict[str, Session]
+    segments: dict[str, list[Turn]] = field(default_factory=dict)
+    events: dict[str, list[Event]] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    blobs: list[bytes] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def skip(self, reason: str) -> None:
+        self.counts["skipped"] += 1
+        self.reasons[reason] += 1
+
+    def add(self, stream: str, event: Event) -> None:
+        self.versions.setdefault(stream, self.sessions[stream].version if stream in self.sessions else 0)
+        self.events.setdefault(stream, []).append(event)
+
+
+def run(ctx: StageContext) -> Outcome:
+    """Scan, read what is new, and plan the extraction of what is waiting."""
+    scan = _Scan(dict(fold_all(ctx.store, SESSIONS)))
+    _read_files(ctx, scan)
+    known = {key: project for key, project in active_projects(ctx.store).items() if project.host == ctx.host}
+    plans, left = _take(ctx, scan, known)
+    if not ctx.input.get("dry_run"):
+        for plan in plans:
+            taken = SessionScheduled(ctx.job.job_id, plan.project_id, plan.turn_from, plan.turn_to)
+            scan.add(plan.stream, taken)
+    output = {
+        **{name: scan.counts[name] for name in ("found", "indexed", "unchanged", "skipped")},
+        "skipped_reasons": dict(sorted(scan.reasons.items())),
+        "turns": scan.counts["turns"],
+        "kept_bytes": scan.counts["kept_bytes"],
+        "redactions": scan.counts["redactions"],
+        "taken": len(plans),
+        "windows": sum(plan.windows for plan in plans),
+        "left": dict(sorted(left.items())),
+    }
+    effects = [Effect(stream, events, scan.versions[stream]) for stream, events in scan.events.items()]
+    stages = after_index(plans, host=ctx.host, params=ctx.input)
+    return Outcome(output, effects, scan.blobs, stages)
+
+
+def _read_files(ctx: StageContext, scan: _Scan) -> None:
+    roots = discovery.roots(ctx.env, ctx.settings.agents)
+    wanted = ctx.input.get("agents")
+    found, unread = discovery.scan({agent: paths for agent, paths in roots.items() if not wanted or agent in wanted})
+    for problem in unread:
+        scan.skip(problem.reason)
+    scan.counts["found"] = len(found) + len(unread)
+    marks = {mark.path: (session, mark) for session in scan.sessions.values() for mark in session.files.values()}
+    since_ns = (ctx.input.get("since_ms") or 0) * 1_000_000
+    for file in found:
+        session, mark = marks.get(str(file.path), (None, None))
+        if mark and (mark.size_bytes, mark.mtime_ns, mark.inode) == (file.size_bytes, file.mtime_ns, file.inode):
+            scan.counts["unchanged"] += 1
+        elif file.mtime_ns < since_ns:
+            scan.skip("outside the window")
+        else:
+            _read_file(ctx, scan, file, session, mark)
+
+
+def _read_file(ctx: StageContext, scan: _Scan, file: Found, session: Session | None, mark: FileMark | None) -> None:
+    checkpoint = _checkpoint(mark, session) if mark and session else None
+    try:
+        reading = read(file, checkpoint, now_ms=ctx.now_ms, known=lambda first: _known_keys(ctx, scan, first))
+    except OSError as exc:
+        scan.skip(f"unreadable: {exc.strerror}")
+        return
+    if reading is None:
+        scan.counts["unchanged"] += 1
+        return
+    stream = session_stream(reading.agent, reading.session_id)
+    turns = _numbered(reading.turns, scan.sessions.get(stream), checkpoint)
+    blob = transcript.encode(transcript.Segment(reading.agent, reading.session_id, turns)) if turns else None
+    event = _indexed(ctx, file, reading, turns, blob)
+    if turns and blob:
+        scan.blobs.append(blob)
+        scan.segments.setdefault(stream, []).extend(turns)
+        scan.counts["indexed"] += 1
+    else:
+        scan.skip(reading.skip_reason or "nothing new to keep")
+    scan.counts.update(turns=len(turns), kept_bytes=reading.kept_bytes, redactions=reading.redactions)
+    scan.add(stream, event)
+    scan.sessions[stream] = _with(scan.sessions.get(stream), stream, event)
+
+
+def _numbered(turns: Sequence[Turn], session: Session | None, checkpoint: Checkpoint | None) -> list[Turn]:
+    """Turn numbers go on where the session stands, also when a second file adds to it."""
+    start = session.turns if session else 0
+    if checkpoint and turns and turns[0].n == start:
+        return list(turns)
+    return [msgspec.structs.replace(turn, n=start + i) for i, turn in enumerate(turns)]
+
+
+def _checkpoint(mark: FileMark, session: Session) -> Checkpoint:
+    return Checkpoint(
+        path=mark.path,
+        size_bytes=mark.size_bytes,
+        mtime_ns=mark.mtime_ns,
+        inode=mark.inode,
+        offset=mark.offset,
+        tail_hash=mark.tail_hash,
+        next_turn=session.turns,
+        state=mark.state,
+    )
+
+
+def _known_keys(ctx: StageContext, scan: _Scan, first_key: str) -> frozenset[str]:
+    """Keys of all turns of sessions that begin with the same turn: copies and forks repeat them."""
+    keys: set[str] = set()
+    for session in scan.sessions.values():
+        if session.first_key == first_key:
+            keys.update(turn.key for turn in scan.segments.get(session.stream, ()))
+            keys.update(turn.key for turn in stored_turns(ctx, session))
+    return frozenset(keys)
+
+
+def stored_turns(ctx: StageContext, session: Session) -> list[Turn]:
+    """The kept turns of a session that are in the log already."""
+    return [
+        turn for part in session.segments if part.blob for turn in transcript.decode(ctx.store.blob(part.blob)).turns
+    ]
+
+
+def _indexed(
+    ctx: StageContext, file: Found, reading: Reading, turns: Sequence[Turn], blob: bytes | None
+) -> SessionIndexed:
+    return SessionIndexed(
+        agent=reading.agent,
+        session_id=reading.session_id,
+        path=str(file.path),
+        host=ctx.host,
+        size_bytes=file.size_bytes,
+        mtime_ns=file.mtime_ns,
+        inode=file.inode,
+        offset=reading.offset,
+        tail_hash=reading.tail_hash,
+        turn_from=turns[0].n if turns else 0,
+        turn_to=turns[-1].n + 1 if turns else 0,
+        blob=ids.digest(blob) if blob else None,
+        skip_reason=reading.skip_reason,
+        cwd=reading.cwd,
+        branch=reading.branch,
+        title=reading.title,
+        started_ms=reading.started_ms,
+        last_ms=reading.last_ms,
+        human_prompts=reading.human_prompts,
+        kept_bytes=reading.kept_bytes,
+        redactions=reading.redactions,
+        first_key=reading.first_key,
+        dropped=dict(reading.dropped),
+        state=reading.state,
+    )
+
+
+def _with(session: Session | None, stream: str, event: SessionIndexed) -> Session:
+    """The read model as it will be once the event is in the log; segments stay out, their turns are in memory."""
+    old = session or Session(stream, event.agent, event.session_id)
+    return msgspec.structs.replace(
+        old,
+        turns=max(old.turns, event.turn_to),
+        segments=[*old.segments, SegmentMark(event.turn_from, event.turn_to, "")] if event.blob else old.segments,
+        cwd=old.cwd or event.cwd,
+        title=event.title or old.title,
+        first_key=old.first_key or event.first_key,
+        last_ms=max(filter(None, (old.last_ms, event.last_ms)), default=None),
+        human_prompts=old.human_prompts + event.human_prompts,
+    )
+
+
+def _take(ctx: StageContext, scan: _Scan, known: Mapping[str, Project]) -> tuple[list[SessionPlan], Counter[str]]:
+    """Sessions to extract now, the oldest first, and why the others with waiting turns are left."""
+    left: Counter[str] = Counter()
+    folders = {key: project.path for key, project in known.items()}
+    ready: list[tuple[Session, str]] = []
+    for session in sorted(scan.sessions.values(), key=lambda one: (one.last_ms or 0, one.stream)):
+        project_id = projects.match(session.cwd, folders) if session.cwd else None
+        reason = _left_because(ctx, session, project_id)
+        if reason:
+            left[reason] += 1
+        elif project_id and (session.waiting or (ctx.input.get("force") and session.human_prompts)):
+            ready.append((session, project_id))
+    limit = ctx.input.get("max_sessions") or len(ready)
+    if len(ready) > limit:
+        left["over the limit of sessions per run"] = len(ready) - limit
+    return [_plan(ctx, scan, session, project_id) for session, project_id in ready[:limit]], left
+
+
+def _left_because(ctx: StageContext, session: Session, project_id: str | None) -> str | None:
+    params: Mapping[str, Any] = ctx.input
+    if not session.human_prompts or not (session.waiting or params.get("force")):
+        return None
+    if params.get("agents") and session.agent not in params["agents"]:
+        return "another agent"
+    if params.get("session") and not session.session_id.startswith(params["session"]):
+        return "another session"
+    if not (params.get("since_ms") or 0) <= (session.last_ms or 0) <= (params.get("until_ms") or 1 << 62):
+        return "outside the window"
+    if project_id is None:
+        return "no registered project"
+    if session.taken_by and ctx.store.job_stages(session.taken_by):
+        return "another job works on it"
+    return None
+
+
+def _plan(ctx: StageContext, scan: _Scan, session: Session, project_id: str) -> SessionPlan:
+    role = ctx.settings.roles.extract
+    turn_from = 0 if ctx.input.get("force") else session.extracted_to
+    turns = [*stored_turns(ctx, session), *scan.segments.get(session.stream, ())]
+    windows = cut(
+        [turn for turn in turns if turn.n >= turn_from],
+        max_tokens=role.max_window_tokens,
+        overlap_tokens=role.window_overlap_tokens,
+    )
+    return SessionPlan(
+        key=ids.derived(session.stream, length=8),
+        stream=session.stream,
+        session_id=session.session_id,
+        agent=session.agent,
+        project_id=project_id,
+        turn_from=turn_from,
+        turn_to=session.turns,
+        windows=len(windows),
+        window_tokens=role.max_window_tokens,
+        overlap_tokens=role.window_overlap_tokens,
+        title=session.title or "",
+    )

@@ -1,0 +1,99 @@
+"""integrate: decide what a session's candidates mean for what is known, and propose it.
+
+Reads   the candidates of the session's windows, its summary, the project's memories
+Writes  memory events for accepted proposals, a rejection for each refused one, SessionExtracted
+Raises  ModelUnavailable (retried, then gives up), ModelRefused (gives up), ConflictError (decided again)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from lerim_jobs.jobs.claims import Effect
+from lerim_jobs.log.events import ProposalRejected, SessionExtracted
+from lerim_jobs.memory.checks import SessionRef, Verdict, check, summary_effects
+from lerim_jobs.memory.proposals import Candidate, Proposal
+from lerim_jobs.sessions.transcript import Turn
+from lerim_jobs.views.projection import find
+from lerim_jobs.views.sessions import SESSIONS
+from workers.agents import lead
+from workers.context import Outcome, StageContext
+from workers.memories import Memories
+from workers.stages.sessions import planned_session, session_turns
+
+__all__ = ["run"]
+
+
+def run(ctx: StageContext) -> Outcome:
+    """The agents propose; `check` decides; the commit appends."""
+    plan = planned_session(ctx)
+    candidates = _candidates(ctx)
+    memories = Memories(ctx.store, ctx.home, project_ids=[plan.project_id])
+    models = ctx.models()
+    proposals: list[Proposal] = []
+    if candidates:
+        proposals = lead.integrate(models, candidates, memories, session_title=plan.title)
+    turns = session_turns(ctx.store, plan, new_only=False)
+    ref = SessionRef(session_id=plan.session_id, stream=plan.stream, agent=plan.agent, model=models.answered_by("lead"))
+    verdict = check(
+        proposals,
+        candidates=candidates,
+        memories=memories.by_id,
+        turns=turns,
+        session=ref,
+        project_id=plan.project_id,
+        job_key=ctx.job.job_id,
+    )
+    output = {
+        **verdict.counts,
+        "title": plan.title,
+        "proposals": [_line(proposal, candidates) for proposal in proposals],
+        "replayed": models.replayed,
+    }
+    rejected = [ProposalRejected(ctx.stage, one.action, one.title, one.reason) for one in verdict.rejected]
+    if ctx.input.get("dry_run"):
+        return Outcome(output, rejected=rejected)
+    return Outcome(output, _effects(ctx, verdict, turns, ref, memories), rejected=rejected)
+
+
+def _candidates(ctx: StageContext) -> list[Candidate]:
+    """All windows' candidates in transcript order; what overlapping windows found twice counts once."""
+    found = [
+        msgspec.convert(candidate, Candidate)
+        for name, output in ctx.needs.items()
+        if name.startswith("extract:")
+        for candidate in output["candidates"]
+    ]
+    unique = {(one.kind, one.title.casefold(), one.quote): one for one in reversed(found)}
+    return sorted(unique.values(), key=lambda one: (one.turn, one.title))
+
+
+def _effects(
+    ctx: StageContext, verdict: Verdict, turns: list[Turn], ref: SessionRef, memories: Memories
+) -> list[Effect]:
+    plan = planned_session(ctx)
+    summary: dict[str, Any] = next(output for name, output in ctx.needs.items() if name.startswith("summarize:"))
+    about = summary_effects(
+        title=summary["title"],
+        body=summary["body"],
+        session=ref,
+        turns=turns,
+        project_id=plan.project_id,
+        memories=memories.by_id,
+    )
+    session = find(ctx.store, SESSIONS, plan.stream)
+    extracted = Effect(plan.stream, [SessionExtracted(ctx.job.job_id, plan.turn_to)], session.version if session else 0)
+    return [*verdict.effects, *about, extracted]
+
+
+def _line(proposal: Proposal, candidates: list[Candidate]) -> dict[str, Any]:
+    """One proposal as a dry run and the job's result show it."""
+    about = candidates[proposal.candidate].title if proposal.candidate is not None else proposal.title
+    return {
+        "action": proposal.action,
+        "title": about or proposal.title,
+        "memory_id": proposal.memory_id,
+        "reason": proposal.reason,
+    }

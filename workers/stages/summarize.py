@@ -1,0 +1,31 @@
+"""summarize: one title and body that say what a session was about.
+
+Reads   the session's new turns in windows, and its summary so far when it grew
+Writes  title and body
+Raises  ModelUnavailable (retried, then gives up), ModelRefused and BadTranscript (give up)
+"""
+
+from __future__ import annotations
+
+from lerim_jobs.memory.checks import summary_id
+from lerim_jobs.sessions.windows import cut
+from lerim_jobs.views.memories import MEMORIES
+from lerim_jobs.views.projection import find
+from workers.context import Outcome, StageContext
+from workers.models import extraction
+from workers.stages.sessions import planned_session, session_turns
+
+__all__ = ["run"]
+
+
+def run(ctx: StageContext) -> Outcome:
+    """Several windows cost one call each and one to merge them."""
+    plan = planned_session(ctx)
+    role = ctx.settings.roles.summarize
+    turns = session_turns(ctx.store, plan, new_only=True)
+    windows = cut(turns, max_tokens=role.max_window_tokens, overlap_tokens=role.window_overlap_tokens)
+    before = find(ctx.store, MEMORIES, summary_id(plan.project_id, plan.stream))
+    models = ctx.models()
+    previous = before.body if before and plan.turn_from else None
+    summary = extraction.summarize(models, [window.text for window in windows], previous=previous)
+    return Outcome({"title": summary.title, "body": summary.body, "replayed": models.replayed})
