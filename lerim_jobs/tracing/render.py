@@ -24,6 +24,8 @@ _SHOWN_WAIT_MS = 100
 _FOLD_OVER = 6
 _FOLD_HEAD = 3
 _MAX_TEXT = 160
+_COUNTED_NOUNS = {"candidates"}
+"""Outputs whose inner keys are things, not deeds: they take a plural."""
 _MARKS: dict[str, tuple[Part, str]] = {"ok": ("ok", "✓"), "error": ("error", "✗"), "running": ("running", "…")}
 
 
@@ -158,7 +160,8 @@ def _counts(span: SpanRecord) -> str:
     for key, value in found.items():
         outer, dot, inner = key.partition(".")
         if dot and value:
-            nested.setdefault(outer, []).append(f"{value:g} {inner.replace('_', ' ')}")
+            plural = "s" if outer in _COUNTED_NOUNS and value != 1 else ""
+            nested.setdefault(outer, []).append(f"{value:g} {inner.replace('_', ' ')}{plural}")
     return "; ".join([", ".join(flat)] * bool(flat) + [f"{key}: {', '.join(said)}" for key, said in nested.items()])
 
 

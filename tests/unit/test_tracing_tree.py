@@ -88,18 +88,18 @@ def test_trace_reads_as_an_aligned_tree_with_time_tokens_and_cost() -> None:
     usage = {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 10, "operation.cost": 0.01}
     chat, tool = leaf("aa" * 8, ATTEMPT, about=usage), leaf("bb" * 8, ATTEMPT, "execute_tool search_memories")
     assert rendered([chat, tool], stream) == [
-        "Sync run                     1.6 s  1,620 tok  $0.0200  ✓",
-        "├─ Index sessions           100 ms                      ✓",
+        "Sync run                  1.5 s  1,620 tok  $0.0200  ✓",
+        "├─ Index sessions        100 ms                      ✓",
         "│     found 3, indexed 2",
-        "├─ Extract candidates       240 ms  1,510 tok  $0.0100  ✓",
-        "│  │  candidates: 12 decision, 8 learning",
-        "│  └─ Extract window #0     200 ms  1,510 tok  $0.0100  ✓",
-        "│        candidates: 12 decision, 8 learning",
-        "├─ Lead agent               200 ms    110 tok  $0.0100  ✓",
+        "├─ Extract candidates    240 ms  1,510 tok  $0.0100  ✓",
+        "│  │  candidates: 12 decisions, 8 learnings",
+        "│  └─ Extract window #0  200 ms  1,510 tok  $0.0100  ✓",
+        "│        candidates: 12 decisions, 8 learnings",
+        "├─ Lead agent            200 ms    110 tok  $0.0100  ✓",
         "│  │  added 8",
-        "│  ├─ chat m                 50 ms    110 tok  $0.0100  ✓",
-        "│  └─ search_memories        50 ms                      ✓",
-        "└─ Finish                   100 ms                      ✓",
+        "│  ├─ chat m              50 ms    110 tok  $0.0100  ✓",
+        "│  └─ search_memories     50 ms                      ✓",
+        "└─ Finish                100 ms                      ✓",
         "Sync completed: 8 added, 4 skipped",
     ]
 

@@ -1,0 +1,94 @@
+"""Read models: caught up exactly once per event, rebuilt to the same bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from lerim_jobs.log.events import ProjectAdded, ProjectRemoved, SessionExtracted, SessionIndexed, SessionScheduled
+from lerim_jobs.log.memory import MemoryStore
+from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.log.store import Store
+from lerim_jobs.views.projection import catch_up, find, fold_all, rebuild
+from lerim_jobs.views.projects import PROJECTS, active_projects
+from lerim_jobs.views.sessions import SESSIONS
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "log.sqlite3")
+    yield made
+    made.close()
+
+
+def indexed(turn_from: int, turn_to: int, **fields: Any) -> SessionIndexed:
+    given = {
+        "agent": "codex",
+        "session_id": "s",
+        "path": "/s.jsonl",
+        "host": "h",
+        "size_bytes": turn_to,
+        "mtime_ns": 1,
+        "inode": 1,
+        "offset": 1,
+        "tail_hash": "",
+        "turn_from": turn_from,
+        "turn_to": turn_to,
+        "blob": f"blob-{turn_to}",
+        "human_prompts": 1,
+    }
+    return SessionIndexed(**{**given, **fields})
+
+
+def test_a_session_grows_is_taken_and_extracted(store: Store) -> None:
+    store.append("session-codex-1", [indexed(0, 4)])
+    assert fold_all(store, SESSIONS)["session-codex-1"].waiting
+    store.append("session-codex-1", [SessionScheduled("j", "p", 0, 4), SessionExtracted("j", 4)])
+    assert not fold_all(store, SESSIONS)["session-codex-1"].waiting
+    store.append("session-codex-1", [indexed(4, 6)])
+    session = find(store, SESSIONS, "session-codex-1")
+    assert session is not None
+    assert (session.waiting, session.extracted_to, session.turns, len(session.segments)) == (True, 4, 6, 2)
+
+
+def test_rebuilding_gives_identical_documents(store: Store) -> None:
+    for n in range(5):
+        store.append(f"project-{n}", [ProjectAdded(str(n), f"name {n}", f"/p/{n}", "h")])
+    store.append("project-2", [ProjectRemoved("2")])
+    catch_up(store, PROJECTS)
+    before = store.docs("projects")
+    rebuild(store, PROJECTS)
+    assert store.docs("projects") == before
+    assert sorted(active_projects(store)) == ["0", "1", "3", "4"]
+
+
+def test_a_raised_version_rebuilds_by_itself(store: Store) -> None:
+    store.append("project-1", [ProjectAdded("1", "a", "/a", "h")])
+    catch_up(store, PROJECTS)
+    with store.write() as tx:
+        tx.put_doc("projects", "1", b'{"project_id":"1","name":"stale","path":"/","host":"h"}')
+    renewed = msgspec.structs.replace(PROJECTS, version=PROJECTS.version + 1)
+    assert fold_all(store, renewed)["1"].name == "a"
+
+
+def test_several_readers_catching_up_at_once_apply_each_event_once(store: Store) -> None:
+    for n in range(50):
+        store.append("session-codex-1", [indexed(n, n + 1)])
+
+    def read() -> None:
+        catch_up(store, SESSIONS)
+        if isinstance(store, SqliteStore):
+            store.close()
+
+    threads = [threading.Thread(target=read) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    session = fold_all(store, SESSIONS)["session-codex-1"]
+    assert (session.human_prompts, len(session.segments)) == (50, 50)
