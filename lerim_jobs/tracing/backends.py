@@ -27,8 +27,12 @@ __all__ = ["BaggageAttributes", "Sink", "build", "instrument_redis"]
 # A killed worker loses about as much as it records within the delay.
 _LOCAL_DELAY_MS = 200
 _REMOTE_DELAY_MS = 1000
+# A big job's skeleton is emitted in one go; the SDK's default of 2048 would drop part of it.
+_QUEUE_SIZE = 8192
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+# Logfire would add a second OTLP exporter of its own, and one that ignores grpc.
+_NO_EXPORTERS = {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")}
 _SDK_PREFIXES = ("OTEL_", "LOGFIRE_")
 
 
@@ -38,9 +42,10 @@ class Sink(SpanProcessor):
     def __init__(self, exporter: SpanExporter, *, delay_ms: int, remote: bool) -> None:
         self.remote = remote
         self._guard = Guard(exporter)
-        self._batch = BatchSpanProcessor(self._guard, schedule_delay_millis=delay_ms)
+        self._batch = BatchSpanProcessor(self._guard, max_queue_size=_QUEUE_SIZE, schedule_delay_millis=delay_ms)
         self._lock = threading.Lock()
         self._given = 0
+        self._hurrying = threading.Lock()
 
     @property
     def missing(self) -> int:
@@ -57,9 +62,20 @@ class Sink(SpanProcessor):
         """Blocks until the receiver answered; bound it from outside."""
         return self._batch.force_flush()
 
+    def hurry(self) -> None:
+        """Flush in the background; does nothing while an earlier one still waits for its receiver."""
+        if self._hurrying.acquire(blocking=False):
+            threading.Thread(target=self._flush_and_release, name="span-flush", daemon=True).start()
+
     def stop(self) -> None:
         """Deliver the rest and stop; blocks up to 30 s, bound it from outside."""
         self._batch.shutdown()  # type: ignore[no-untyped-call]  # the SDK leaves it without annotations
+
+    def _flush_and_release(self) -> None:
+        try:
+            self.flush()
+        finally:
+            self._hurrying.release()
 
     def shutdown(self) -> None:
         self.stop()
@@ -98,6 +114,7 @@ def build(home: Home, env: Mapping[str, str]) -> Telemetry:
         elif token:
             from lerim_jobs.tracing import hosted
 
+            os.environ.update(_NO_EXPORTERS)
             provider = hosted.configure(token, [BaggageAttributes(), *sinks])
             return Telemetry(provider, sinks, home=home, notes=notes, also_stop=hosted.stop)
         return Telemetry(_bare([BaggageAttributes(), *sinks]), sinks, home=home, notes=notes)

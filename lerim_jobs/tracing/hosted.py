@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import logfire
+from logfire._internal.config import original_os_exit
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import TracerProvider
 
@@ -22,7 +24,7 @@ _OUR_KEYS = {"final_result", "all_messages_events", "operation.cost", "session_i
 
 
 def configure(token: str, processors: Sequence[SpanProcessor]) -> TracerProvider:
-    """Point Logfire at its backend and hang our processors into its provider. OTLP is ours: Logfire ignores grpc."""
+    """Point Logfire at its backend and hang our processors into its provider."""
     config = logfire.DEFAULT_LOGFIRE_INSTANCE.config
     # The token's check runs in a thread that prints warnings and tracebacks; the exporter meets the same refusal.
     config._initialize_credentials_from_token = lambda token: None  # type: ignore[method-assign]
@@ -40,6 +42,8 @@ def configure(token: str, processors: Sequence[SpanProcessor]) -> TracerProvider
         scrubbing=logfire.ScrubbingOptions(callback=keep_ours),
         advanced=logfire.AdvancedOptions(id_generator=PresetIdGenerator()),
     )
+    # Its patch flushes without a time limit; stopping is bounded by `Telemetry.shutdown`, and then exit means exit.
+    os._exit = original_os_exit
     _mask_everything(config.scrubber)
     return config.get_tracer_provider()
 
@@ -60,7 +64,7 @@ def keep_ours(match: logfire.ScrubMatch) -> Any:
 
 def stop() -> bool:
     """Blocks as long as the exporter does; bound it from outside."""
-    return logfire.shutdown(flush=True)
+    return logfire.shutdown(flush=False)  # a processor that stops exports the rest; a flush before could block longer
 
 
 def _mask_everything(scrubber: Any) -> None:

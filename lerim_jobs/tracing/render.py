@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -87,14 +88,14 @@ def _lines(node: Node, first: str, rest: str, now_ns: int, unfold: bool) -> Iter
         last = number == len(groups)
         lead = rest + ("└─ " if last else "├─ ")
         if len(group) > 1:
-            yield _row(group, lead, f"… {len(group)} more: {_title(group[0].span)}", now_ns)
+            yield _row(group, lead, f"… {len(group)} more: {_kind(group[0])}", now_ns)
         else:
             yield from _lines(group[0], lead, rest + ("   " if last else "│  "), now_ns, unfold)
 
 
 def _folded(children: Sequence[Node], unfold: bool) -> Iterator[list[Node]]:
     """Long runs of the same name keep their first few and their last; failed and running spans always show."""
-    for _, run in itertools.groupby(children, key=lambda node: node.span.name.rstrip("0123456789")):
+    for _, run in itertools.groupby(children, key=_kind):
         nodes = list(run)
         if unfold or len(nodes) <= _FOLD_OVER:
             yield from ([node] for node in nodes)
@@ -104,6 +105,11 @@ def _folded(children: Sequence[Node], unfold: bool) -> Iterator[list[Node]]:
             alike = list(some)
             yield from [alike] if quiet else [[node] for node in alike]
         yield nodes[-1:]
+
+
+def _kind(node: Node) -> str:
+    """The name without the number of a window."""
+    return re.sub(r" #\d+$", "", node.span.name)
 
 
 def _quiet(node: Node) -> bool:

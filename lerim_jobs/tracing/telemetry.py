@@ -61,14 +61,14 @@ class Telemetry:
         request = next((row.event for row in events if row.type == JobRequested.__name__), None)
         if self.disabled or not isinstance(request, JobRequested) or not request.sampled:
             return 0
-        self.flush(_CLOSING_FLUSH_S)
+        self._settle_locally()
         bones = skeleton(events)
         try:
             leaves = self._spans.of_trace(request.trace_id)
         except StoreUnavailable:
             leaves = []
         sent = emit(self.provider, [*bones, *stand_ins(bones, leaves)])
-        self.flush(_CLOSING_FLUSH_S)
+        self._settle_locally()
         return sent
 
     def flush(self, limit_s: float = 3.0) -> bool:
@@ -82,6 +82,13 @@ class Telemetry:
         """
         stops = [sink.stop for sink in self._sinks]
         return _all_within(limit_s, [*stops, self._also_stop] if self._also_stop else stops)
+
+    def _settle_locally(self) -> None:
+        """The local store is up to date; receivers are told to hurry, but a job's end waits for none of them."""
+        for sink in self._sinks:
+            if sink.remote:
+                sink.hurry()
+        _all_within(_CLOSING_FLUSH_S, [sink.flush for sink in self._sinks if not sink.remote])
 
     @property
     def dropped(self) -> int:

@@ -108,7 +108,7 @@ def test_queue_wait_stands_beside_its_attempt_and_ends_where_it_starts() -> None
     spans = skeleton(JobStream().requested("index").started("index", waited_ms=30).rows)
     wait, index = named(spans, "queue wait"), attempt(spans, "index")
     assert wait.parent_span_id == index.parent_span_id
-    assert (wait.end_ns, wait.end_ns - wait.start_ns) == (index.start_ns, 30_000_000)
+    assert (wait.start_ns, wait.end_ns) == (index.start_ns - 30_000_000, index.start_ns)
     assert index.attributes["lerim.queue.wait_ms"] == 30
 
 

@@ -1,0 +1,1 @@
+"""Figures for the README: medians and ratios within one run, never absolute promises."""

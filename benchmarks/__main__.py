@@ -1,0 +1,58 @@
+"""`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import overhead, scan
+
+
+def main() -> None:
+    """Print one table; every figure is a median, ratios are taken within this run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, for a look")
+    runs = 3 if parser.parse_args().quick else 9
+    with tempfile.TemporaryDirectory(prefix="lerim-bench-") as folder:
+        place = Path(folder)
+        rows = [*_starts(place, runs), *scan.measure(place, runs), *overhead.measure(place, runs)]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+def _starts(place: Path, runs: int) -> list[tuple[str, str]]:
+    env = {"LERIM_HOME": str(place / "home"), "PATH": "/usr/bin:/bin"}
+    lerim = [sys.executable, "-m", "lerim_jobs.cli"]
+    commands = {
+        "--version": [*lerim, "--version"],
+        "status": [*lerim, "status"],
+        "jobs list": [*lerim, "jobs", "list"],
+    }
+    subprocess.run([*lerim, "init", "--yes"], env=env, capture_output=True, check=True)
+    bare = _median(lambda: subprocess.run([sys.executable, "-c", "pass"], env=env, check=True), runs)
+    rows = [("start: bare python -c pass", f"{bare * 1000:.0f} ms = 1.0")]
+    for name, command in commands.items():
+        median = _median(lambda command=command: subprocess.run(command, env=env, capture_output=True, check=True), runs)
+        rows.append((f"start: lerim {name}", f"{median / bare:.1f} x bare python"))
+    return rows
+
+
+def _median(run: Callable[[], object], runs: int) -> float:
+    run()
+    times = []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    main()

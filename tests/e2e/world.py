@@ -1,0 +1,214 @@
+"""A user's machine in a temporary folder: real commands, real workers, a real Redis, a scripted model server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.paths import Home
+from tests.transcripts import write_claude
+from tests.waiting import until
+
+__all__ = ["World"]
+
+_CONFIG = """
+[roles.lead]
+provider = "openai"
+model = "lead-model"
+api_base = "{url}"
+{lead}
+[roles.explorer]
+provider = "openai"
+model = "explorer-model"
+api_base = "{url}"
+[roles.extract]
+provider = "openai"
+model = "extract-model"
+api_base = "{url}"
+max_window_tokens = {window}
+window_overlap_tokens = 20
+{extract}
+[roles.summarize]
+provider = "openai"
+model = "summarize-model"
+api_base = "{url}"
+"""
+
+
+@dataclass
+class World:
+    """Everything below `root`; `url` is the model server, empty for the offline model."""
+
+    root: Path
+    url: str = ""
+    extra_env: dict[str, str] = field(default_factory=dict)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for folder in (self.home.root, self.project, self.claude, self.codex):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def home(self) -> Home:
+        return Home(self.root / "h")
+
+    @property
+    def project(self) -> Path:
+        return self.root / "shop"
+
+    @property
+    def claude(self) -> Path:
+        return self.root / "claude"
+
+    @property
+    def codex(self) -> Path:
+        return self.root / "codex"
+
+    @property
+    def env(self) -> dict[str, str]:
+        keep = {key: os.environ[key] for key in ("PATH", "LANG", "PYTHONPATH", "TMPDIR") if key in os.environ}
+        return {
+            **keep,
+            "HOME": str(self.root),
+            "LERIM_HOME": str(self.home.root),
+            "CLAUDE_CONFIG_DIR": str(self.claude),
+            "CODEX_HOME": str(self.codex),
+            "LERIM_TRACING": "1",
+            "NO_COLOR": "1",
+            "OPENAI_API_KEY": "sk-test-0123456789abcdef0123456789",
+            **({} if self.url else {"LERIM_PROVIDER": "offline"}),
+            **self.extra_env,
+        }
+
+    # --- set-up ---
+    def configure(self, *, window: int = 2000, lead: str = "", extract: str = "") -> None:
+        """Point all four roles at the model server."""
+        text = _CONFIG.format(url=self.url, window=window, lead=lead, extract=extract)
+        self.home.config.write_text(text, "utf-8")
+
+    def session(self, session_id: str, says: Sequence[str], *, day: int = 1) -> Path:
+        """A Claude Code session in the project's folder."""
+        return write_claude(self.claude, session_id, str(self.project), says, day=day)
+
+    # --- commands ---
+    def lerim(self, *arguments: str, expect: int | None = 0, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; `expect` None accepts any exit code."""
+        command = [sys.executable, "-m", "lerim_jobs.cli", *arguments]
+        done = subprocess.run(
+            command, env=self.env, cwd=self.root, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        if expect is not None:
+            assert done.returncode == expect, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.logs()}"
+        return done
+
+    def json(self, *arguments: str, expect: int | None = 0, timeout_s: float = 60) -> list[dict[str, Any]]:
+        """A command's `--json` lines."""
+        done = self.lerim(*arguments, "--json", expect=expect, timeout_s=timeout_s)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def sync(self, *arguments: str, expect: int | None = 0, timeout_s: float = 60) -> dict[str, Any]:
+        """`lerim sync --window all --json`: its last line."""
+        return self.json("sync", "--window", "all", *arguments, expect=expect, timeout_s=timeout_s)[-1]
+
+    def memories(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Active memories except summaries, or those of one kind."""
+        found = self.json("memory", "list")
+        return [one for one in found if (one["kind"] != "summary" if kind is None else one["kind"] == kind)]
+
+    def trace(self, job_id: str) -> list[dict[str, Any]]:
+        """The job's spans."""
+        return self.json("trace", "show", job_id)
+
+    # --- processes ---
+    @contextmanager
+    def workers(self, count: int = 1, *, slots: int = 4) -> Iterator[list[subprocess.Popen[bytes]]]:
+        """Real worker processes (each a dramatiq master with one child), ended by process id."""
+        started = [self.start("workers", "--slots", str(slots)) for _ in range(count)]
+        try:
+            until(lambda: len(self.json("status")[0]["workers"]) >= count, 30, what=f"{count} workers")
+            yield started
+        finally:
+            for process in started:
+                self.stop(process)
+
+    def start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start `python -m module` in a group of its own, its output in the state folder."""
+        with (self.root / f"{module}-{len(self.processes)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGTERM, then SIGKILL for it and its children."""
+        family = _family(process.pid)
+        if process.poll() is None:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+
+    def kill_working_child(self, process: subprocess.Popen[bytes]) -> int:
+        """SIGKILL the child that runs stages and return its pid; the master then ends by itself."""
+        child = max(psutil.Process(process.pid).children(), key=lambda one: one.memory_info().rss)
+        os.kill(child.pid, signal.SIGKILL)
+        return child.pid
+
+    def close(self) -> None:
+        """End everything that was started, the embedded Redis last."""
+        for process in self.processes:
+            self.stop(process)
+        self.lerim("down", expect=None)
+
+    # --- looking ---
+    def events(self, job_id: str) -> list[Recorded]:
+        """The job's stream."""
+        store = SqliteStore(self.home.log)
+        try:
+            return store.read(f"job-{job_id}")
+        finally:
+            store.close()
+
+    def logs(self) -> str:
+        """The end of every log, for failing tests."""
+        files = [*self.root.glob("*.log"), *self.home.logs.glob("*.log")]
+        return "\n".join(f"--- {path.name}\n{path.read_text('utf-8', 'replace')[-3000:]}" for path in files)
+
+    def ours(self) -> list[str]:
+        """Command lines of processes that still run with this state folder in their environment."""
+        mine = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if process.pid != os.getpid() and process.environ().get("LERIM_HOME") == str(self.home.root):
+                    mine.append(" ".join(process.cmdline()))
+        return mine
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
