@@ -32,7 +32,8 @@ def connect(url: str, *, middleware: Iterable[Middleware] = ()) -> RedisBroker:
     pool = redis.ConnectionPool.from_url(
         url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=_SOCKET_TIMEOUT_S, health_check_interval=30
     )
-    return RedisBroker(client=redis.Redis(connection_pool=pool), middleware=list(middleware))
+    client = redis.Redis(connection_pool=pool)
+    return RedisBroker(client=client, middleware=list(middleware))  # type: ignore[no-untyped-call]  # upstream has no types
 
 
 def send(broker: Broker, row: StageRow, *, delay_ms: int = 0, traceparent: str | None = None) -> None:

@@ -152,8 +152,8 @@ def temporary_worker(
 def watch_parent(env: Mapping[str, str]) -> None:
     """In a worker child: end soon after the master, or the master's own parent, is gone. Off without WATCH_PARENT.
 
-    A killed supervisor or command must not leave workers behind. The master itself runs no code of ours, so its children
-    watch on its behalf.
+    A killed supervisor or command must not leave workers behind. The master itself runs no code of ours, so its
+    children watch on its behalf.
     """
     master = os.getppid()
     above = _parent_of(master) if env.get(WATCH_PARENT) == "1" else 0

@@ -66,10 +66,11 @@ def test_broken_file_is_reported_as_unavailable(tmp_path: Path) -> None:
 def test_store_survives_a_fork(tmp_path: Path) -> None:
     store = SpanStore(tmp_path / "t.sqlite3")
     store.put(BONES[:1])
+    parents_connection = store._db()
     if (pid := os.fork()) == 0:
         try:
             store.put(BONES[1:])
-            os._exit(0)
+            os._exit(store._db() is parents_connection)
         finally:
             os._exit(1)
     assert os.waitpid(pid, 0)[1] == 0

@@ -121,11 +121,17 @@ def test_running_spans_are_marked_and_have_come_as_far_as_now() -> None:
 
 def test_long_repeats_are_folded_but_failures_are_always_shown() -> None:
     leaves = [leaf(f"{number:016x}", ATTEMPT) for number in range(1, 21)]
-    leaves[10] = leaf(f"{11:016x}", ATTEMPT, status="error", status_text="RateLimited")
+    for number in (10, 11):
+        leaves[number - 1] = leaf(f"{number:016x}", ATTEMPT, status="error", status_text="RateLimited")
     lines = rendered(leaves)
-    assert sum("chat m" in line for line in lines) == 3 + 1 + 1 + 1 + 1
-    assert any("… 7 more: chat m" in line for line in lines)
-    assert any("RateLimited" in line for line in lines)
+    assert [line.split("─ ")[1].split("  ")[0] for line in lines if "chat m" in line] == [
+        *["chat m"] * 3,
+        "… 6 more: chat m",
+        *["chat m"] * 2,
+        "… 8 more: chat m",
+        "chat m",
+    ]
+    assert sum("RateLimited" in line for line in lines) == 2
     assert sum("chat m" in line for line in rendered(leaves, unfold=True)) == 20
 
 

@@ -1,0 +1,7 @@
+"""The model layer: one provider stack for agents and DSPy, with roles, fallbacks, the journal and the offline model."""
+
+from __future__ import annotations
+
+from workers.models.session import Models
+
+__all__ = ["Models"]

@@ -1,0 +1,79 @@
+"""What one attempt of a stage may use of the models: its roles, each with journal, limits and instrumentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from opentelemetry import trace
+from pydantic_ai.durable_exec import replay_scope
+from pydantic_ai.exceptions import UnexpectedModelBehavior, UsageLimitExceeded
+from pydantic_ai.models.instrumented import InstrumentationSettings
+from pydantic_ai.usage import UsageLimits
+
+from lerim_jobs.config import RoleName, Settings
+from lerim_jobs.errors import ModelRefused, ModelUnavailable
+from lerim_jobs.providers import check_models
+from workers.models import loop
+from workers.models.journal import Journal, JournalModel
+from workers.models.roles import build
+
+__all__ = ["Models"]
+
+T = TypeVar("T")
+
+
+class Models:
+    """Built anew for each attempt, so that request occurrences count from 0 in every attempt."""
+
+    def __init__(
+        self, *, settings: Settings, env: Mapping[str, str], journal: Journal, include_content: bool
+    ) -> None:
+        self.settings, self.include_content = settings, include_content
+        self._env, self._journal = env, journal
+        self._choices = check_models(settings, env)
+        self._models: dict[RoleName, JournalModel] = {}
+        self.instrument = InstrumentationSettings(
+            tracer_provider=trace.get_tracer_provider(), include_content=include_content
+        )
+
+    def model(self, role: RoleName) -> JournalModel:
+        """The role's model with its fallbacks, behind the journal."""
+        if role not in self._models:
+            choice = self._choices[role]
+            wrapped = build(choice, timeout_s=self.settings.roles.get(role).timeout_seconds, env=self._env)
+            self._models[role] = JournalModel(wrapped, role=role, asked=choice.model.model, journal=self._journal)
+        return self._models[role]
+
+    def limits(self, role: RoleName) -> UsageLimits:
+        """At most the role's `max_iterations` requests in one run."""
+        return UsageLimits(request_limit=self.settings.roles.get(role).max_iterations)
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]], *, role: RoleName) -> T:
+        """Run agent work on the loop. Raises ModelUnavailable or ModelRefused for what the agent could not do."""
+        try:
+            return loop.run(self._scoped(work))
+        except UsageLimitExceeded:
+            limit = self.settings.roles.get(role).max_iterations
+            raise ModelRefused(f"role {role}: not done after {limit} model calls (max_iterations)") from None
+        except UnexpectedModelBehavior as exc:
+            raise ModelUnavailable(f"role {role}: {type(exc).__name__}: no usable answer") from None
+
+    def answered_by(self, role: RoleName) -> str | None:
+        """The model that answered the role's last call, None when it was not called."""
+        model = self._models.get(role)
+        return model.answered_by if model else None
+
+    @property
+    def calls(self) -> int:
+        """Calls that were made and paid for in this attempt."""
+        return sum(model.calls for model in self._models.values())
+
+    @property
+    def replayed(self) -> int:
+        """Calls that were answered from the journal."""
+        return sum(model.replayed for model in self._models.values())
+
+    async def _scoped(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        with replay_scope():
+            return await work()
