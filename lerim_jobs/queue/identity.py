@@ -28,14 +28,14 @@ def me() -> str:
 def alive(owner: str) -> bool | None:
     """Whether the owner's process runs; None when that cannot be told from here (another machine or pid namespace)."""
     parts = owner.split("/")
-    if len(parts) != 4 or parts[0] != _machine():
+    if len(parts) != 4 or parts[0] != _machine() or not parts[1].isdigit():
         return None
     return still_runs(int(parts[1]), parts[2])
 
 
 def still_runs(pid: int, start: str) -> bool:
     """Whether the pid is the process that started then, and not a zombie."""
-    return started_at(pid) == start
+    return start != "" and started_at(pid) == start
 
 
 def started_at(pid: int) -> str:

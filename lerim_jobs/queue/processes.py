@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal
 
@@ -24,9 +25,11 @@ from lerim_jobs.clock import now_ms
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import QueueUnavailable
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import identity
+from lerim_jobs.queue import embedded, identity
+from lerim_jobs.queue.termination import Known, descendants, end, runs
 
 __all__ = [
+    "TEMPORARY",
     "WATCH_PARENT",
     "ProcessInfo",
     "TemporaryWorker",
@@ -39,17 +42,21 @@ __all__ = [
 ]
 
 WATCH_PARENT = "LERIM_WATCH_PARENT"
-"""Environment variable: end when the parent process is gone."""
+"""Environment variable: end when the process with this pid is gone; `1` means the parent of the dramatiq master."""
+
+TEMPORARY = "LERIM_TEMPORARY_WORKER"
+"""Environment variable, `1` in a worker that lives as long as one command: other commands must not count on it."""
 
 _BOOT_S = 30.0
-_STOP_S = 12.0
+_STOP_S = 10.0
 _HARD_EXIT_S = 10.0
+_WATCH_EVERY_S = 0.5
 
 Kind = Literal["workers", "schedulers"]
 
 
 class ProcessInfo(msgspec.Struct, frozen=True):
-    """One running process of ours."""
+    """One running process of ours. `temporary`: it belongs to one command and ends with it."""
 
     host: str
     pid: int
@@ -57,18 +64,24 @@ class ProcessInfo(msgspec.Struct, frozen=True):
     started_ms: int
     queues: list[str] = []
     tracing: bool = False
+    temporary: bool = False
+    parent: int = 0
 
 
 class Registration:
-    """Holds the record's lock as long as it is referenced; the file goes with `close` or with the next look."""
+    """Holds the record's lock as long as it is referenced; the file goes with `close` or with the next look.
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
-        self._path, self._file = path, file
+    While it lives the embedded Redis counts as used.
+    """
+
+    def __init__(self, path: Path, file: IO[bytes], held: ExitStack) -> None:
+        self._path, self._file, self._held = path, file, held
 
     def close(self) -> None:
         """Leave the list."""
         self._path.unlink(missing_ok=True)
         self._file.close()
+        self._held.close()
 
 
 def register_worker(home: Home, *, queues: Sequence[str], tracing: bool) -> Registration:
@@ -95,7 +108,8 @@ class TemporaryWorker:
     """A worker that lives as long as one command. `restart` starts another when it died."""
 
     def __init__(self, home: Home, env: Mapping[str, str], command: Sequence[str]) -> None:
-        self._home, self._env, self._command = home, {**env, WATCH_PARENT: "1"}, list(command)
+        self._home, self._command = home, list(command)
+        self._env = {**env, WATCH_PARENT: str(os.getpid()), TEMPORARY: "1"}
         self._process = self._start()
 
     @property
@@ -104,35 +118,47 @@ class TemporaryWorker:
         return self._process.poll() is not None
 
     def restart(self) -> None:
-        """Start another one."""
+        """Start another one, after what is left of the last."""
+        self.stop()
         self._process = self._start()
 
     def wait_ready(self) -> None:
         """Wait until its child is on the list. Raises QueueUnavailable when it ends or takes too long."""
         deadline = time.monotonic() + _BOOT_S
-        while not workers_running(self._home):
+        while not self._registered():
             if self.died or time.monotonic() > deadline:
-                raise QueueUnavailable(f"a worker does not start: see {str(self._home.logs / 'worker.log')!r}")
+                log = self._home.logs / "worker.log"
+                raise QueueUnavailable(f"a worker does not start: {_last_line(log)} (see {str(log)!r})")
             time.sleep(0.02)
 
     def stop(self) -> None:
         """SIGTERM, a bounded wait, SIGKILL for what is left of it."""
-        children = _children(self._process.pid)
+        children = {*descendants(self._process.pid), *self._registered()}
         if not self.died:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOP_S)
-        for pid, start in [(self._process.pid, ""), *children]:
-            if identity.started_at(pid) and (not start or identity.still_runs(pid, start)):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        self._process.kill()
         self._process.wait(_STOP_S)
+        end(children, limit_s=1.0)
+
+    def _registered(self) -> list[Known]:
+        """Its worker processes: the children of the dramatiq master, or the process itself."""
+        pid = self._process.pid
+        return [Known(one.pid, one.start) for one in workers_running(self._home) if pid in (one.pid, one.parent)]
 
     def _start(self) -> subprocess.Popen[bytes]:
         with (self._home.logs / "worker.log").open("ab") as log:
-            # A session of its own: Ctrl-C reaches the command alone, which then stops the worker in order.
+            # A session of its own: Ctrl-C reaches the command alone, which then stops the worker in order. In the state
+            # folder, because `-m` looks into the current folder first, and a project may well have a `workers` package.
             return subprocess.Popen(
-                self._command, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self._command,
+                env=self._env,
+                cwd=self._home.root,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
 
@@ -150,24 +176,24 @@ def temporary_worker(
 
 
 def watch_parent(env: Mapping[str, str]) -> None:
-    """In a worker child: end soon after the master, or the master's own parent, is gone. Off without WATCH_PARENT.
+    """In a worker child or the scheduler: end soon after the parent, or the process that WATCH_PARENT names, is gone.
 
-    A killed supervisor or command must not leave workers behind. The master itself runs no code of ours, so its
-    children watch on its behalf.
+    A killed supervisor or command must not leave workers behind. The dramatiq master itself runs no code of ours, so
+    its children watch on its behalf.
     """
-    master = os.getppid()
-    above = _parent_of(master) if env.get(WATCH_PARENT) == "1" else 0
-    threading.Thread(target=_watch, args=(master, above), name="parent", daemon=True).start()
+    parent, named = os.getppid(), env.get(WATCH_PARENT, "")
+    above = _parent_of(parent) if named == "1" else int(named) if named.isdigit() else 0
+    threading.Thread(target=_watch, args=(parent, above), name="parent", daemon=True).start()
 
 
-def _watch(master: int, above: int) -> None:
-    while os.getppid() == master:
-        if above and _parent_of(master) != above:
-            with suppress(ProcessLookupError):
-                os.kill(master, signal.SIGTERM)
-            above = 0
-        time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
+def _watch(parent: int, above: int) -> None:
+    watched = Known(above, identity.started_at(above)) if above else None
+    while os.getppid() == parent and (watched is None or runs(watched)):
+        time.sleep(_WATCH_EVERY_S)
+    # A living dramatiq master passes the signal on; a second one from here would cut running stages short.
+    master_lives = os.getppid() == parent and watched is not None and parent != watched.pid
+    with suppress(ProcessLookupError):
+        os.kill(parent if master_lives else os.getpid(), signal.SIGTERM)
     time.sleep(_HARD_EXIT_S)
     os._exit(1)
 
@@ -181,21 +207,28 @@ def _parent_of(pid: int) -> int:
         return -1
 
 
-def _children(pid: int) -> list[tuple[int, str]]:
-    import psutil
-
-    try:
-        return [(child.pid, identity.started_at(child.pid)) for child in psutil.Process(pid).children(recursive=True)]
-    except psutil.Error:
-        return []
+def _last_line(log: Path) -> str:
+    with suppress(OSError):
+        lines = log.read_text("utf-8", "replace")[-2000:].split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return "it said nothing"
 
 
 def _register(home: Home, kind: Kind, *, queues: Sequence[str] = (), tracing: bool = False) -> Registration:
     folder = home.run / kind
-    folder.mkdir(mode=0o700, exist_ok=True)
-    pid = os.getpid()
-    info = ProcessInfo(identity.host_name(), pid, identity.started_at(pid), now_ms(), list(queues), tracing)
-    path = folder / f"{identity.host_name()}-{pid}.json"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    info = ProcessInfo(
+        host=identity.host_name(),
+        pid=os.getpid(),
+        start=identity.started_at(os.getpid()),
+        started_ms=now_ms(),
+        queues=list(queues),
+        tracing=tracing,
+        temporary=os.environ.get(TEMPORARY) == "1",
+        parent=os.getppid(),
+    )
+    # The random part: containers may share host name, folder and process numbers.
+    path = folder / f"{info.host}-{info.pid}-{secrets.token_hex(3)}.json"
     # Written and locked under another name first, so that no reader sees it unlocked and takes it for a dead one's.
     hidden = path.with_suffix(".new")
     file = hidden.open("wb")
@@ -203,7 +236,9 @@ def _register(home: Home, kind: Kind, *, queues: Sequence[str] = (), tracing: bo
     file.write(msgspec.json.encode(info))
     file.flush()
     hidden.replace(path)
-    return Registration(path, file)
+    held = ExitStack()
+    held.enter_context(embedded.hold(home))
+    return Registration(path, file, held)
 
 
 def _running(home: Home, kind: Kind) -> list[ProcessInfo]:

@@ -1,64 +1,36 @@
-"""`lerim up` and `lerim down`: workers and scheduler in the background under supervisord, which restarts what dies."""
+"""`lerim up` and `lerim down`: workers and scheduler in the background under supervisord, which restarts what dies.
+
+Everything started here carries a random mark in its environment, written down before the first process exists. So `down`
+finds all of it, also the children of a supervisord that was killed, and nothing else.
+"""
 
 from __future__ import annotations
 
-import os
-import signal
+import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import QueueUnavailable
-from lerim_jobs.ids import derived
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import embedded, identity
-from lerim_jobs.queue.processes import WATCH_PARENT, ProcessInfo, schedulers_running, workers_running
+from lerim_jobs.queue import embedded, identity, supervisor_config
+from lerim_jobs.queue.locks import exclusive
+from lerim_jobs.queue.processes import ProcessInfo, schedulers_running, workers_running
+from lerim_jobs.queue.termination import Ended, Known, end, marked, tops
 
 __all__ = ["DownReport", "Supervision", "down", "state", "up"]
 
+_MARK = "LERIM_SUPERVISED"
+_BOOT_S = 10.0
 _UP_S = 40.0
 _DOWN_S = 25.0
-_KILL_S = 3.0
-
-_CONFIG = """\
-[supervisord]
-logfile={logs}/supervisord.log
-logfile_maxbytes=5MB
-logfile_backups=2
-pidfile={run}/supervisord.pid
-childlogdir={logs}
-directory={run}
-umask=077
-{user}
-[unix_http_server]
-file={socket}
-chmod=0700
-
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
-"""
-_PROGRAM = """
-[program:{name}]
-command={command}
-numprocs={count}
-process_name=%(program_name)s-%(process_num)d
-environment={watch}="1"
-autorestart=true
-startretries=20
-stopwaitsecs=15
-stopasgroup=false
-killasgroup=true
-redirect_stderr=true
-stdout_logfile={logs}/{name}.log
-stdout_logfile_maxbytes=5MB
-stdout_logfile_backups=2
-"""
+_LEFTOVERS_S = 12.0
+_FILES = ("supervisord.pid", "supervisord.json", "supervisord.conf", "supervisord.sock")
 
 
 class Supervision(msgspec.Struct, frozen=True):
@@ -80,8 +52,11 @@ class DownReport(msgspec.Struct, frozen=True):
 
 
 class _Record(msgspec.Struct, frozen=True):
-    pid: int
-    start: str
+    """Written twice: with the mark alone before supervisord starts, with its process after."""
+
+    mark: str
+    pid: int = 0
+    start: str = ""
 
 
 def up(
@@ -93,35 +68,34 @@ def up(
     programs: Mapping[str, Sequence[str]] | None = None,
 ) -> Supervision:
     """Start everything in the background and wait until it answers. Raises QueueUnavailable naming the log."""
-    if (now := state(home)).running:
-        return msgspec.structs.replace(now, already=True)
-    embedded.ensure(home, settings, env)
-    commands = programs or {name: [sys.executable, "-m", name] for name in ("workers", "scheduler")}
-    config = home.run / "supervisord.conf"
-    config.write_text(_config(home, commands, workers), "utf-8")
-    config.chmod(0o600)
-    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
-    done = subprocess.run(command, env=dict(env), capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no reason given"]
-        raise QueueUnavailable(f"supervisord does not start: {reason[0]}")
-    _record(home)
+    home.ensure()
+    with exclusive(home.run / "supervisord.lock"):
+        if (now := state(home)).running:
+            return msgspec.structs.replace(now, already=True)
+        _end_leftovers(home, _read_record(home))
+        embedded.ensure(home, settings, env)
+        commands = programs or {name: [sys.executable, "-m", name] for name in ("workers", "scheduler")}
+        _start(home, env, supervisor_config.render(commands, workers=workers))
     if programs is None:
         _wait_until_up(home, workers)
     return state(home)
 
 
 def down(home: Home) -> DownReport:
-    """Stop everything of this state folder, in bounded time, by process id; also what a killed supervisord left."""
-    supervisor = _read_record(home)
-    stopped, killed = _end([supervisor] if supervisor else [], _DOWN_S)
-    rest = [_Record(info.pid, info.start) for info in (*workers_running(home), *schedulers_running(home))]
-    also_stopped, also_killed = _end([*rest, *_masters(rest)], _KILL_S * 5)
-    for name in ("supervisord.pid", "supervisord.json", "supervisord.conf"):
-        (home.run / name).unlink(missing_ok=True)
-    _socket(home).unlink(missing_ok=True)
-    workers_running(home), schedulers_running(home)  # forgets the records of the dead
-    return DownReport(stopped + also_stopped, killed + also_killed, embedded.stop(home, only_if_unused=False))
+    """Stop everything of this state folder in bounded time; also what a killed supervisord left.
+
+    Commands that still run keep their own worker, and with it the embedded Redis.
+    """
+    if not home.run.is_dir():
+        return DownReport()
+    with exclusive(home.run / "supervisord.lock"):
+        record = _read_record(home)
+        first = end([Known(record.pid, record.start)] if record else [], limit_s=_DOWN_S)
+        rest = _end_leftovers(home, record)
+        for name in _FILES:
+            (home.run / name).unlink(missing_ok=True)
+        redis = embedded.stop(home, only_if_unused=True)
+    return DownReport(first.stopped + rest.stopped, first.killed + rest.killed, redis)
 
 
 def state(home: Home) -> Supervision:
@@ -133,49 +107,61 @@ def state(home: Home) -> Supervision:
     )
 
 
-def _config(home: Home, commands: Mapping[str, Sequence[str]], workers: int) -> str:
-    """supervisord expands `%`, so ours are doubled; keys stay in the inherited environment, never in this file."""
-    logs, run, socket = (_escaped(str(path)) for path in (home.logs, home.run, _socket(home)))
-    user = "user=root\n" if os.getuid() == 0 else ""
-    parts = [_CONFIG.format(logs=logs, run=run, socket=socket, user=user)]
-    for name, command in commands.items():
-        line = " ".join(f'"{_escaped(part)}"' for part in command)
-        count = workers if name == "workers" else 1
-        parts.append(_PROGRAM.format(name=name, command=line, count=count, logs=logs, watch=WATCH_PARENT))
-    return "".join(parts)
+def _start(home: Home, env: Mapping[str, str], config: str) -> None:
+    mark = secrets.token_hex(16)
+    _write_record(home, _Record(mark))
+    path = home.run / "supervisord.conf"
+    path.touch(mode=0o600)
+    path.write_text(config, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "supervisor.supervisord", "-c", "run/supervisord.conf"],
+        env={**env, _MARK: mark, "LERIM_HOME": str(home.root)},
+        cwd=home.root,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no reason given"]
+        raise QueueUnavailable(f"supervisord does not start: {reason[0]}")
+    pid = _pid(home)
+    _write_record(home, _Record(mark, pid, identity.started_at(pid)))
 
 
-def _escaped(text: str) -> str:
-    return text.replace("%", "%%")
-
-
-def _socket(home: Home) -> Path:
-    path = home.run / "supervisord.sock"
-    # supervisord binds a longer temporary name first; 90 bytes leave room for it below the limit of 108.
-    return path if len(os.fsencode(path)) <= 90 else Path(f"/tmp/lerim-{derived(str(path), length=12)}.sock")  # noqa: S108 - chmod 0700
+def _pid(home: Home) -> int:
+    """supervisord detaches itself and writes its pid a moment later."""
+    deadline = time.monotonic() + _BOOT_S
+    while time.monotonic() < deadline:
+        with suppress(OSError, ValueError):
+            return int((home.run / "supervisord.pid").read_text("ascii"))
+        time.sleep(0.02)
+    raise QueueUnavailable(f"supervisord does not start: see {str(home.logs / 'supervisord.log')!r}")
 
 
 def _wait_until_up(home: Home, workers: int) -> None:
     deadline = time.monotonic() + _UP_S
     while True:
         now = state(home)
-        if len(now.workers) >= workers and now.schedulers:
+        if len(_lasting(now.workers)) >= workers and now.schedulers:
             return
         if not now.running or time.monotonic() > deadline:
             raise QueueUnavailable(f"not everything started: see {str(home.logs)!r}, then `lerim down`")
         time.sleep(0.05)
 
 
-def _record(home: Home) -> None:
-    deadline = time.monotonic() + 10
-    pidfile = home.run / "supervisord.pid"
-    while time.monotonic() < deadline:
-        with suppress(OSError, ValueError):
-            pid = int(pidfile.read_text("ascii"))
-            (home.run / "supervisord.json").write_bytes(msgspec.json.encode(_Record(pid, identity.started_at(pid))))
-            return
-        time.sleep(0.02)
-    raise QueueUnavailable(f"supervisord does not start: see {str(home.logs / 'supervisord.log')!r}")
+def _end_leftovers(home: Home, record: _Record | None) -> Ended:
+    """What carries the mark, and what registered itself here; a command's own worker is the command's to end."""
+    registered = [*_lasting(workers_running(home)), *schedulers_running(home)]
+    left = {Known(info.pid, info.start) for info in registered}
+    left.update(marked(_MARK, record.mark) if record else ())
+    ended = end(left, limit_s=_LEFTOVERS_S, ask=tops(list(left)))
+    workers_running(home), schedulers_running(home)  # forgets the records of the dead
+    return ended
+
+
+def _lasting(found: Sequence[ProcessInfo]) -> list[ProcessInfo]:
+    return [info for info in found if not info.temporary]
 
 
 def _read_record(home: Home) -> _Record | None:
@@ -185,38 +171,7 @@ def _read_record(home: Home) -> _Record | None:
         return None
 
 
-def _masters(children: Iterable[_Record]) -> list[_Record]:
-    """The dramatiq masters above worker children; only those that are our own command."""
-    import psutil
-
-    masters = []
-    for child in children:
-        with suppress(psutil.Error):
-            parent = psutil.Process(child.pid).parent()
-            if parent and parent.pid > 1 and {"workers", "scheduler"} & set(parent.cmdline()[2:4]):
-                masters.append(_Record(parent.pid, identity.started_at(parent.pid)))
-    return masters
-
-
-def _end(processes: Sequence[_Record], limit_s: float) -> tuple[list[int], list[int]]:
-    """SIGTERM, wait, SIGKILL; returns (ended in order, killed)."""
-    running = [one for one in processes if identity.still_runs(one.pid, one.start)]
-    for one in running:
-        with suppress(ProcessLookupError):
-            os.kill(one.pid, signal.SIGTERM)
-    left = _wait_gone(running, limit_s)
-    for one in left:
-        with suppress(ProcessLookupError):
-            os.kill(one.pid, signal.SIGKILL)
-    _wait_gone(left, _KILL_S)
-    killed = [one.pid for one in left]
-    return [one.pid for one in running if one.pid not in killed], killed
-
-
-def _wait_gone(processes: Sequence[_Record], limit_s: float) -> list[_Record]:
-    deadline = time.monotonic() + limit_s
-    left = list(processes)
-    while left and time.monotonic() < deadline:
-        left = [one for one in left if identity.still_runs(one.pid, one.start)]
-        time.sleep(0.02)
-    return left
+def _write_record(home: Home, record: _Record) -> None:
+    temporary = home.run / "supervisord.json.tmp"
+    temporary.write_bytes(msgspec.json.encode(record))
+    temporary.replace(home.run / "supervisord.json")

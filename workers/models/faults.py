@@ -1,10 +1,10 @@
 """What a failing model means for the stage: provider errors become errors of our own tree, without any content.
 
-    401, 403                                     WrongKey          gives up, nothing falls back
-    429                                          RateLimited       waits as long as the provider says
-    quota used up                                ModelUnavailable
-    time-out, 5xx, reset, broken or wrong body   ModelUnavailable
-    context overflow, refusal, 400, 404          ModelRefused      gives up
+401, 403                                     WrongKey          gives up, nothing falls back
+429                                          RateLimited       waits as long as the provider says
+quota used up                                ModelUnavailable
+time-out, 5xx, reset, broken or wrong body   ModelUnavailable
+context overflow, refusal, 400, 404          ModelRefused      gives up
 """
 
 from __future__ import annotations

@@ -26,9 +26,7 @@ T = TypeVar("T")
 class Models:
     """Built anew for each attempt, so that request occurrences count from 0 in every attempt."""
 
-    def __init__(
-        self, *, settings: Settings, env: Mapping[str, str], journal: Journal, include_content: bool
-    ) -> None:
+    def __init__(self, *, settings: Settings, env: Mapping[str, str], journal: Journal, include_content: bool) -> None:
         self.settings, self.include_content = settings, include_content
         self._env, self._journal = env, journal
         self._choices = check_models(settings, env)

@@ -86,7 +86,7 @@ def _read_files(ctx: StageContext, scan: _Scan) -> None:
     marks = {mark.path: (session, mark) for session in scan.sessions.values() for mark in session.files.values()}
     since_ns = (ctx.input.get("since_ms") or 0) * 1_000_000
     for file in found:
-        session, mark = marks.get(str(file.path), (None, None))
+        session, mark = marks.get(file.path, (None, None))
         if mark and (mark.size_bytes, mark.mtime_ns, mark.inode) == (file.size_bytes, file.mtime_ns, file.inode):
             scan.counts["unchanged"] += 1
         elif file.mtime_ns < since_ns:
@@ -98,7 +98,12 @@ def _read_files(ctx: StageContext, scan: _Scan) -> None:
 def _read_file(ctx: StageContext, scan: _Scan, file: Found, session: Session | None, mark: FileMark | None) -> None:
     checkpoint = _checkpoint(mark, session) if mark and session else None
     try:
-        reading = read(file, checkpoint, now_ms=ctx.now_ms, known=lambda first: _known_keys(ctx, scan, first))
+        reading = read(
+            file,
+            checkpoint,
+            now_ms=ctx.now_ms,
+            known=lambda session, first: _known_keys(ctx, scan, file.agent, session, first),
+        )
     except OSError as exc:
         scan.skip(f"unreadable: {exc.strerror}")
         return
@@ -141,11 +146,12 @@ def _checkpoint(mark: FileMark, session: Session) -> Checkpoint:
     )
 
 
-def _known_keys(ctx: StageContext, scan: _Scan, first_key: str) -> frozenset[str]:
-    """Keys of all turns of sessions that begin with the same turn: copies and forks repeat them."""
+def _known_keys(ctx: StageContext, scan: _Scan, agent: str, session_id: str, first_key: str) -> frozenset[str]:
+    """Keys of what is kept of this session, and of sessions that begin with the same turn: copies and forks."""
+    own = session_stream(agent, session_id)
     keys: set[str] = set()
     for session in scan.sessions.values():
-        if session.first_key == first_key:
+        if session.stream == own or session.first_key == first_key:
             keys.update(turn.key for turn in scan.segments.get(session.stream, ()))
             keys.update(turn.key for turn in stored_turns(ctx, session))
     return frozenset(keys)
@@ -164,7 +170,7 @@ def _indexed(
     return SessionIndexed(
         agent=reading.agent,
         session_id=reading.session_id,
-        path=str(file.path),
+        path=file.path,
         host=ctx.host,
         size_bytes=file.size_bytes,
         mtime_ns=file.mtime_ns,

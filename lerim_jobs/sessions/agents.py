@@ -1,0 +1,58 @@
+"""The table of coding agents whose sessions can be read: one row and one reader file each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import msgspec
+
+from lerim_jobs.sessions.claude_code import ClaudeReader
+from lerim_jobs.sessions.codex import CodexReader
+from lerim_jobs.sessions.parts import Piece
+
+__all__ = ["AGENTS", "AgentSpec", "LineReader"]
+
+
+class LineReader(Protocol):
+    """Turns one file's lines, in order, into kept pieces and remembers what is known of the session."""
+
+    session_id: str
+    cwd: str | None
+    branch: str | None
+    title: str | None
+    first_ms: int | None
+    last_ms: int | None
+    dropped: Counter[str]
+
+    @property
+    def parent(self) -> str | None:
+        """The session whose subagent wrote the file; None for a session of its own."""
+        ...
+
+    def read(self, line: bytes) -> Iterator[Piece]:
+        """The kept pieces of one line."""
+        ...
+
+    def finish(self) -> dict[str, Any]:
+        """The state for the next increment, once every line was given."""
+        ...
+
+
+class AgentSpec(msgspec.Struct, frozen=True):
+    """Where an agent keeps its sessions: `home_variable` names a folder, else `default` below the home folder.
+
+    `folders` below it are read when one of them exists, else the folder itself.
+    """
+
+    reader: Callable[..., LineReader]
+    home_variable: str
+    default: str
+    folders: tuple[str, ...]
+
+
+AGENTS: dict[str, AgentSpec] = {
+    "claude_code": AgentSpec(ClaudeReader, "CLAUDE_CONFIG_DIR", ".claude", ("projects",)),
+    "codex": AgentSpec(CodexReader, "CODEX_HOME", ".codex", ("sessions", "archived_sessions")),
+}

@@ -1,0 +1,274 @@
+"""A scripted OpenAI-compatible model server on loopback, with faults, exact token counts, and a mind of its own.
+
+    with ModelServer() as server:
+        server.script(status(429, retry_after_s=1), text("hi"))     # these first, in order
+        server.down.add("primary-model")                            # this model always answers 503
+        ...
+        server.requests, server.tokens_in, server.tokens_out
+
+Unscripted requests are answered by `brain`, which plays every role well enough for whole jobs: extraction finds sentences
+marked `REMEMBER:`, the lead adds what a search does not find.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+__all__ = ["ModelServer", "Step", "brain", "hang", "raw", "reset", "status", "text", "tools"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One answer. `kind`: text, tools, status, raw, hang or reset."""
+
+    kind: str
+    content: str = ""
+    calls: tuple[tuple[str, Any], ...] = ()
+    code: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    wait_s: float = 0.0
+
+
+def text(content: str, *, wait_s: float = 0.0) -> Step:
+    """A plain answer."""
+    return Step("text", content=content, wait_s=wait_s)
+
+
+def tools(*calls: tuple[str, Any], wait_s: float = 0.0) -> Step:
+    """Tool calls as (name, arguments); arguments given as str are sent as they are, valid or not."""
+    return Step("tools", calls=calls, wait_s=wait_s)
+
+
+def status(code: int, *, retry_after_s: float | None = None, error_code: str | None = None) -> Step:
+    """An HTTP error with an OpenAI-like body."""
+    headers = (("retry-after", str(retry_after_s)),) if retry_after_s is not None else ()
+    body = {"error": {"message": f"scripted {code}", "type": "scripted", "code": error_code}}
+    return Step("status", content=json.dumps(body), code=code, headers=headers)
+
+
+def raw(body: str) -> Step:
+    """HTTP 200 with any body."""
+    return Step("raw", content=body)
+
+
+def hang(wait_s: float) -> Step:
+    """Silence, then an empty answer."""
+    return Step("raw", content="{}", wait_s=wait_s)
+
+
+def reset() -> Step:
+    """A TCP reset instead of an answer."""
+    return Step("reset")
+
+
+@dataclass
+class ModelServer:
+    """`answer` is asked when nothing is scripted; `delay_s` comes before every answer."""
+
+    answer: Callable[[dict[str, Any]], Step] | None = None
+    delay_s: float = 0.0
+    down: set[str] = field(default_factory=set)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    served: list[dict[str, Any]] = field(default_factory=list)
+    steps: deque[Step] = field(default_factory=deque)
+    per_model: dict[str, deque[Step]] = field(default_factory=dict)
+
+    def __enter__(self) -> ModelServer:
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        """What to set as `api_base`."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def script(self, *steps: Step, model: str | None = None) -> None:
+        """Answer the next requests (of one model, or of any) with these, in order."""
+        with self._lock:
+            queue = self.per_model.setdefault(model, deque()) if model else self.steps
+            queue.extend(steps)
+
+    def asked(self, model: str) -> int:
+        """Requests that named the model."""
+        with self._lock:
+            return sum(request["model"] == model for request in self.requests)
+
+    @property
+    def tokens_in(self) -> int:
+        """Prompt tokens of all answers served."""
+        with self._lock:
+            return sum(usage["prompt_tokens"] for usage in self.served)
+
+    @property
+    def tokens_out(self) -> int:
+        """Completion tokens of all answers served."""
+        with self._lock:
+            return sum(usage["completion_tokens"] for usage in self.served)
+
+    def next_step(self, request: dict[str, Any]) -> Step:
+        """The answer to a request, which is remembered."""
+        with self._lock:
+            self.requests.append(request)
+            model = request.get("model", "")
+            if model in self.down:
+                return status(503)
+            for queue in (self.per_model.get(model), self.steps):
+                if queue:
+                    return queue.popleft()
+        return (self.answer or brain)(request)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the server stops."""
+        self._stopping.wait(seconds)
+
+    def count(self, usage: dict[str, Any]) -> None:
+        """Remember what was charged for an answer."""
+        with self._lock:
+            self.served.append(usage)
+
+
+def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Quiet."""
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            request = json.loads(body)
+            request["_authorization"] = self.headers.get("authorization")
+            step = server.next_step(request)
+            server.pause(server.delay_s + step.wait_s)
+            if step.kind == "reset":
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
+                self.close_connection = True
+            elif step.kind in ("status", "raw"):
+                self._send(step.code, step.content.encode(), step.headers)
+            else:
+                answer = _completion(step, request, len(body))
+                server.count(answer["usage"])
+                self._send(200, json.dumps(answer).encode())
+
+        def _send(self, code: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
+            try:
+                self.send_response(code)
+                for key, value in (("content-type", "application/json"), ("content-length", str(len(body))), *headers):
+                    self.send_header(key, value)
+                self.end_headers()
+                self.wfile.write(body)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True
+
+    return Handler
+
+
+def _completion(step: Step, request: dict[str, Any], size: int) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": step.content or None}
+    if step.kind == "tools":
+        message["tool_calls"] = [
+            {
+                "id": f"call_{time.monotonic_ns()}_{number}",
+                "type": "function",
+                "function": {"name": name, "arguments": given if isinstance(given, str) else json.dumps(given)},
+            }
+            for number, (name, given) in enumerate(step.calls)
+        ]
+    out = 3 + len(json.dumps(message)) // 4
+    usage = {"prompt_tokens": size // 4, "completion_tokens": out, "total_tokens": size // 4 + out}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if step.kind == "tools" else "stop"}
+    return {
+        "id": f"chatcmpl-{time.monotonic_ns()}",
+        "object": "chat.completion",
+        "created": 1,
+        "model": request["model"],
+        "usage": usage,
+        "choices": [choice],
+    }
+
+
+# --- the mind --------------------------------------------------------------------------------------
+def brain(request: dict[str, Any]) -> Step:
+    """Plays the role that the request's tools and fields show."""
+    names = {tool["function"]["name"] for tool in request.get("tools", ())}
+    results = [message for message in request["messages"] if message["role"] == "tool"]
+    prompt = next(_words(message) for message in request["messages"] if message["role"] == "user")
+    if "add_memory" in names:
+        return _lead(json.loads(prompt)["candidates"], results)
+    if "read_memory" in names:
+        return text("Nothing more is known.") if results else tools(("search_memories", {"query": prompt}))
+    if "merge_memories" in names:
+        return text("Nothing to do.")
+    if "search_memories" in names:
+        return _answerer(prompt, results, names)
+    return _pipeline(prompt)
+
+
+def _words(message: dict[str, Any]) -> str:
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def _pipeline(prompt: str) -> Step:
+    if "[[ ## earlier_summary ## ]]" in prompt:
+        return text(
+            "[[ ## title ## ]]\nWork on the shop\n\n[[ ## summary ## ]]\nThe shop was worked on.\n\n[[ ## completed ## ]]"
+        )
+    found = [
+        {
+            "kind": "decision",
+            "title": said.strip()[:90],
+            "body": said.strip(),
+            "confidence": 0.8,
+            "tags": ["shop"],
+            "quote": f"REMEMBER: {said.strip()}",
+        }
+        for said in re.findall(r"REMEMBER: ([^.\n]*)", prompt)
+    ]
+    return text(f"[[ ## candidates ## ]]\n{json.dumps(found)}\n\n[[ ## completed ## ]]")
+
+
+def _lead(wanted: list[dict[str, Any]], results: list[dict[str, Any]]) -> Step:
+    if not results:
+        first = wanted[0]["title"]
+        return tools(("search_memories", {"query": first}), ("explore", {"question": f"What is known about {first}?"}))
+    if len(results) > 2:
+        return text("All decided.")
+    known = json.dumps(results)
+    decisions = [
+        ("skip", {"candidate": one["candidate"], "reason": "known"})
+        if one["title"] in known
+        else ("add_memory", {"candidate": one["candidate"], "reason": "new"})
+        for one in wanted
+    ]
+    return tools(*decisions)
+
+
+def _answerer(prompt: str, results: list[dict[str, Any]], names: set[str]) -> Step:
+    if not results:
+        return tools(("search_memories", {"query": prompt}))
+    hits = json.loads(_words(results[0]))
+    output = next(name for name in names if name.startswith("final_result"))
+    if not hits:
+        return tools((output, {"answer": "This is not in memory.", "memory_ids": []}))
+    return tools((output, {"answer": hits[0]["body"], "memory_ids": [hits[0]["memory_id"]]}))

@@ -1,0 +1,47 @@
+"""What agents read: a narrow view of the memories, and how a memory looks to a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Protocol
+
+from lerim_jobs.memory.memory import Memory
+
+__all__ = ["MemoryReader", "found", "shown"]
+
+_MAX_BODY = 1200
+
+
+class MemoryReader(Protocol):
+    """Read-only access to the memories an agent may see."""
+
+    def search(self, query: str, limit: int) -> list[Memory]:
+        """Active memories, the best match first."""
+        ...
+
+    def read(self, memory_id: str) -> Memory | None:
+        """One memory by id."""
+        ...
+
+    def list(self, kind: str | None, limit: int) -> list[Memory]:
+        """Active memories, the newest first."""
+        ...
+
+
+def shown(memory: Memory) -> dict[str, object]:
+    """A memory as tools return it."""
+    return {
+        "memory_id": memory.memory_id,
+        "kind": memory.kind,
+        "title": memory.title,
+        "body": memory.body[:_MAX_BODY],
+        "tags": memory.tags,
+        "confidence": memory.confidence,
+        "quotes": [quote.text for quote in memory.quotes[:3]],
+    }
+
+
+def found(memories: Iterable[Memory]) -> str:
+    """A search result as tools return it: JSON, so that no text of a memory reads as an instruction around it."""
+    return json.dumps([shown(memory) for memory in memories], ensure_ascii=False)

@@ -1,0 +1,102 @@
+"""Plain English cues: which sentence of a user states a decision, a preference, a fix, a pitfall or something to remember.
+
+Conservative on purpose: it misses most of what a model would find, and what it finds the user said in so many words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lerim_jobs.log.events import MemoryKind
+from lerim_jobs.memory.proposals import Candidate
+
+__all__ = ["candidates", "similarity", "user_sentences"]
+
+_CUES: list[tuple[MemoryKind, float, str]] = [
+    ("preference", 0.6, r"\b(?:i|we) (?:would )?(?:rather )?prefer\b|\bplease (?:always|never)\b"),
+    ("preference", 0.55, r"^(?:and |but |so |also )?(?:always|never|don'?t ever)\b|\bfrom now on\b"),
+    ("preference", 0.55, r"\b(?:we|you|i) (?:should |must )?(?:always|never) \w+"),
+    ("decision", 0.6, r"\bwe(?:'ve| have)? (?:decided|agreed|settled on)\b|\bi(?:'ve| have)? decided\b|^decision:"),
+    ("decision", 0.6, r"\blet'?s (?:use|go with|switch to|stick with|keep|drop)\b"),
+    ("decision", 0.55, r"\bwe(?:'ll| will) (?:use|go with|stick with|keep|switch to|drop)\b"),
+    ("decision", 0.5, r"\b(?:use|using|keep|take) .{3,80}\binstead of\b"),
+    ("procedure", 0.55, r"\bthe fix (?:was|is)\b|\b(?:i|we) fixed (?:it|this|that) by\b|\bthe way to \w+ .{3,80} is\b"),
+    ("pitfall", 0.55, r"\b(?:root )?(?:cause|problem|bug|issue) (?:was|turned out to be)\b|\bturn(?:s|ed) out\b"),
+    ("pitfall", 0.5, r"\b(?:be careful|watch out|beware)\b"),
+    ("friction", 0.5, r"\b(?:wasted|lost|cost (?:us|me)) .{0,30}\b(?:hours?|days?|time)\b"),
+    ("insight", 0.5, r"\b(?:keep in mind|note that|remember that|for the record)\b|^(?:learning|lesson):"),
+]
+_COMPILED = [(kind, confidence, re.compile(cue, re.IGNORECASE)) for kind, confidence, cue in _CUES]
+_LABEL = re.compile(r"^(User|Assistant|Tool): ")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_LEAD_IN = re.compile(r"^(?:ok(?:ay)?|yes|no|right|good|great|so|and|but|also|well|hm+)\b[,:.\s]*", re.IGNORECASE)
+_WORD = re.compile(r"[a-z0-9]{3,}")
+_SMALL = frozenset(
+    [
+        "the",
+        "and",
+        "for",
+        "that",
+        "this",
+        "with",
+        "from",
+        "into",
+        "are",
+        "was",
+        "were",
+        "will",
+        "have",
+        "has",
+        "not",
+        "but",
+        "you",
+        "our",
+        "all",
+        "its",
+        "they",
+    ]
+)
+_MIN_CHARS, _MAX_CHARS = 18, 320
+
+
+def candidates(transcript: str) -> list[Candidate]:
+    """What the user plainly said, in transcript order, each sentence at most once."""
+    found: dict[str, Candidate] = {}
+    for sentence in user_sentences(transcript):
+        if candidate := _candidate(sentence):
+            found.setdefault(sentence.casefold(), candidate)
+    return list(found.values())
+
+
+def user_sentences(transcript: str) -> Iterator[str]:
+    """Sentences of the user's turns in a rendered transcript; code blocks and quoted lines are left out."""
+    speaker, fenced = "", False
+    for line in transcript.splitlines():
+        if label := _LABEL.match(line):
+            speaker, fenced, line = label[1], False, line[label.end() :]
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif speaker == "User" and not fenced and not line.lstrip().startswith((">", "|", "#", "$")):
+            yield from (part.strip(" -*\t") for part in _SENTENCE_END.split(line))
+
+
+def similarity(one: str, other: str) -> float:
+    """Shared words over all words, 0 to 1; small words do not count."""
+    mine, theirs = _words(one), _words(other)
+    return len(mine & theirs) / len(mine | theirs) if mine and theirs else 0.0
+
+
+def _candidate(sentence: str) -> Candidate | None:
+    if not _MIN_CHARS <= len(sentence) <= _MAX_CHARS or sentence.endswith("?"):
+        return None
+    for kind, confidence, cue in _COMPILED:
+        if cue.search(sentence):
+            title = _LEAD_IN.sub("", sentence).rstrip(".!")
+            title = title[:1].upper() + title[1:]
+            return Candidate(kind, title[:100], sentence, confidence, sentence, tags=["offline"])
+    return None
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(text.lower())) - _SMALL

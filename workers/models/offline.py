@@ -1,0 +1,198 @@
+"""The offline model: deterministic rules that drive the same pipelines and agents as a real model, with no key and no network.
+
+It extracts only what a user plainly said, verbatim, with confidence up to 0.6 and the tag `offline`. It never stands in for
+a model that failed: poor memories written silently would be worse than none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import msgspec
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    SystemPromptPart,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+
+from workers.models.cues import candidates, similarity, user_sentences
+
+__all__ = ["MODEL_NAME", "offline_model"]
+
+MODEL_NAME = "offline-rules"
+_SAME, _RELATED, _DUPLICATE = 0.75, 0.5, 0.8
+_FIELD = re.compile(r"^\[\[ ## (\w+) ## \]\]$", re.MULTILINE)
+
+Parts = list[TextPart | ToolCallPart]
+
+
+def offline_model() -> FunctionModel:
+    """A model that answers by rules; the same request always gets the same answer."""
+    return FunctionModel(_answer, model_name=MODEL_NAME)
+
+
+def _answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+    tools = {tool.name for tool in info.function_tools}
+    for mark, play in _ROLES.items():
+        if mark in tools:
+            return _response(play(messages, info))
+    return _response([TextPart(_pipeline(_prompt(messages)))])
+
+
+def _response(parts: Parts) -> ModelResponse:
+    return ModelResponse(parts=list(parts), model_name=MODEL_NAME, provider_name="offline")
+
+
+# --- DSPy pipelines --------------------------------------------------------------------------------
+def _pipeline(prompt: str) -> str:
+    fields = _fields(prompt)
+    transcript = fields.get("transcript", "")
+    if "earlier_summary" in fields:
+        return _filled(_summary(transcript, fields["earlier_summary"]))
+    found = [
+        {key: value for key, value in msgspec.to_builtins(one).items() if key != "turn"}
+        for one in candidates(transcript)
+    ]
+    return _filled({"candidates": json.dumps(found, ensure_ascii=False)})
+
+
+def _fields(prompt: str) -> dict[str, str]:
+    """The input fields of a DSPy chat prompt; the transcript is last, so marks inside it stay text."""
+    marks = list(_FIELD.finditer(prompt))
+    named: dict[str, str] = {}
+    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+        end = following.start() if following and mark[1] != "transcript" else len(prompt)
+        named.setdefault(mark[1], prompt[mark.end() : end].strip())
+    return named
+
+
+def _filled(fields: dict[str, str]) -> str:
+    parts = [f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()]
+    return "\n\n".join([*parts, "[[ ## completed ## ]]"])
+
+
+def _summary(transcript: str, earlier: str) -> dict[str, str]:
+    said = [sentence for sentence in user_sentences(transcript) if len(sentence) >= 8]
+    first, last = (said[0], said[-1]) if said else ("A session without words", "")
+    body = [earlier] if earlier else [f"It began with: {first}"]
+    if last and last != first:
+        body.append(f"It ended with: {last}")
+    body.append("(Written without a model: the user's own first and last words.)")
+    return {"title": first[:80], "summary": "\n".join(dict.fromkeys(body))[:2000]}
+
+
+# --- agents ----------------------------------------------------------------------------------------
+def _lead(messages: list[ModelMessage], info: AgentInfo) -> Parts:
+    """Search every candidate, then decide every one, then stop: three calls."""
+    wanted = json.loads(_prompt(messages))["candidates"]
+    answers = _answers(messages)
+    if not answers:
+        return [_call("search_memories", {"query": f"{one['title']} {one['body']}"[:400]}) for one in wanted]
+    if any(name != "search_memories" for name, _ in answers):
+        return [TextPart("Every candidate is decided.")]
+    calls: Parts = []
+    kept: list[str] = []
+    for one, (_, result) in zip(wanted, answers, strict=False):
+        text = f"{one['title']} {one['body']}"
+        calls.append(_decision(one, text, json.loads(result)["found"], kept))
+        kept.append(text)
+    return calls
+
+
+def _decision(candidate: dict[str, Any], text: str, stored: list[dict[str, Any]], kept: list[str]) -> ToolCallPart:
+    number = candidate["candidate"]
+    if any(similarity(text, other) >= _SAME for other in kept):
+        return _call("skip", {"candidate": number, "reason": "said twice in this session"})
+    near = max(stored, key=lambda one: similarity(text, f"{one['title']} {one['body']}"), default=None)
+    score = similarity(text, f"{near['title']} {near['body']}") if near else 0.0
+    if near and score >= _SAME:
+        return _call("skip", {"candidate": number, "reason": f"known: {near['memory_id']}"})
+    if near and score >= _RELATED and near["kind"] == candidate["kind"]:
+        reason = "a later statement about the same thing"
+        return _call("update_memory", {"candidate": number, "memory_id": near["memory_id"], "reason": reason})
+    return _call("add_memory", {"candidate": number, "reason": "not known yet"})
+
+
+def _explorer(messages: list[ModelMessage], info: AgentInfo) -> Parts:
+    answers = _answers(messages)
+    if not answers:
+        return [_call("search_memories", {"query": _prompt(messages)[:400]})]
+    hits = json.loads(answers[-1][1])
+    return [TextPart("\n".join(f"{one['memory_id']}: {one['title']}" for one in hits) or "Nothing is known.")]
+
+
+def _curator(messages: list[ModelMessage], info: AgentInfo) -> Parts:
+    if _answers(messages):
+        return [TextPart("Nothing is left to do.")]
+    memories = json.loads(_prompt(messages))["memories"]
+    calls: Parts = []
+    gone: set[str] = set()
+    for one, other in combinations(memories, 2):
+        pair = {one["memory_id"], other["memory_id"]}
+        alike = one["kind"] == other["kind"] and _alike(one, other) >= _DUPLICATE
+        if alike and not pair & gone:
+            gone |= pair
+            longer = max(one, other, key=lambda memory: len(memory["body"]))
+            given = {"survivor": one["memory_id"], "absorbed": [other["memory_id"]], "reason": "the same words"}
+            calls.append(_call("merge_memories", {**given, "title": longer["title"], "body": longer["body"]}))
+    return calls or [TextPart("Nothing to merge.")]
+
+
+def _answerer(messages: list[ModelMessage], info: AgentInfo) -> Parts:
+    answers = _answers(messages)
+    if not answers:
+        return [_call("search_memories", {"query": _prompt(messages)[:400]})]
+    hits = json.loads(answers[0][1])[:3]
+    lines = [f"{one['body']} [{one['memory_id']}]" for one in hits]
+    text = "From memory:\n" + "\n".join(lines) if lines else "This is not in memory."
+    return [_call(info.output_tools[0].name, {"answer": text, "memory_ids": [one["memory_id"] for one in hits]})]
+
+
+_ROLES: dict[str, Callable[[list[ModelMessage], AgentInfo], Parts]] = {
+    "add_memory": _lead,
+    "read_memory": _explorer,
+    "merge_memories": _curator,
+    "search_memories": _answerer,
+}
+"""Which agent is asking, told by a tool only that one has."""
+
+
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> float:
+    return similarity(f"{one['title']} {one['body']}", f"{other['title']} {other['body']}")
+
+
+def _call(name: str, arguments: dict[str, Any]) -> ToolCallPart:
+    return ToolCallPart(tool_name=name, args=arguments)
+
+
+def _prompt(messages: Sequence[ModelMessage]) -> str:
+    """The first user prompt."""
+    for message in messages:
+        for part in message.parts if isinstance(message, ModelRequest) else ():
+            if isinstance(part, UserPromptPart) and isinstance(part.content, str):
+                return part.content
+            if isinstance(part, SystemPromptPart):
+                continue
+    return ""
+
+
+def _answers(messages: Sequence[ModelMessage]) -> list[tuple[str, str]]:
+    """Tool results so far, as (tool name, text), in order."""
+    return list(_returns(messages))
+
+
+def _returns(messages: Sequence[ModelMessage]) -> Iterator[tuple[str, str]]:
+    for message in messages:
+        for part in message.parts if isinstance(message, ModelRequest) else ():
+            if isinstance(part, ToolReturnPart):
+                yield part.tool_name, str(part.content)
