@@ -49,4 +49,6 @@ def _enqueue_to_start(place: Path, asks: int) -> list[tuple[str, str]]:
     from benchmarks.waiting import worker_waits_ms
 
     waits = worker_waits_ms(place / "home", asks)
-    return [("ask: enqueue to start on an idle worker", f"p50 {statistics.median(waits):.0f} ms, max {max(waits):.0f} ms")]
+    return [
+        ("ask: enqueue to start on an idle worker", f"p50 {statistics.median(waits):.0f} ms, max {max(waits):.0f} ms")
+    ]

@@ -62,7 +62,12 @@ def _exchange(rng: random.Random, session_id: str, n: int, cwd: str) -> list[dic
         record(
             "assistant",
             1,
-            message={"id": f"m{n}", "role": "assistant", "content": [{"type": "text", "text": words(20)}], "usage": usage},
+            message={
+                "id": f"m{n}",
+                "role": "assistant",
+                "content": [{"type": "text", "text": words(20)}],
+                "usage": usage,
+            },
         ),
         record("assistant", 2, message={"id": f"m{n}", "role": "assistant", "content": [call], "usage": usage}),
         record(

@@ -28,9 +28,7 @@ PROVIDERS: dict[str, ProviderSpec] = {
         "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1", "x-ai/grok-4.1-fast", "openai/gpt-5-nano"
     ),
     "openai": ProviderSpec("OPENAI_API_KEY", "https://api.openai.com/v1", "gpt-5-mini", "gpt-5-nano"),
-    "anthropic": ProviderSpec(
-        "ANTHROPIC_API_KEY", "https://api.anthropic.com", "claude-haiku-4-5", "claude-haiku-4-5"
-    ),
+    "anthropic": ProviderSpec("ANTHROPIC_API_KEY", "https://api.anthropic.com", "claude-haiku-4-5", "claude-haiku-4-5"),
     "zai": ProviderSpec("ZAI_API_KEY", "https://api.z.ai/api/paas/v4", "glm-4.7", "glm-4.7"),
     "minimax": ProviderSpec("MINIMAX_API_KEY", "https://api.minimax.io/v1", "MiniMax-M2", "MiniMax-M2"),
     "ollama": ProviderSpec(None, "http://127.0.0.1:11434/v1"),

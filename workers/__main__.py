@@ -56,7 +56,8 @@ def _run(processes: int, threads: int, queues: list[str]) -> None:
 
     arguments = ["workers.app", "--processes", str(processes), "--threads", str(threads)]
     arguments += ["--worker-shutdown-timeout", str(_STOP_MS), "--queues", *queues]
-    sys.exit(cli.main(cli.make_argument_parser().parse_args(arguments)))
+    parsed = cli.make_argument_parser().parse_args(arguments)  # type: ignore[no-untyped-call]  # upstream has no types
+    sys.exit(cli.main(parsed))  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ def ensure(home: Home, settings: Settings, env: Mapping[str, str]) -> RedisAddre
         return RedisAddress(url, embedded=False)
     if record := _ours(home):
         return RedisAddress(server.url(record.socket), embedded=True)
-    home.ensure()
     with exclusive(home.run / "redis.lock"):
+        home.ensure()
         if record := _ours(home) or _recover(home):
             return RedisAddress(server.url(record.socket), embedded=True)
         record = _start(home, env)

@@ -68,8 +68,8 @@ def up(
     programs: Mapping[str, Sequence[str]] | None = None,
 ) -> Supervision:
     """Start everything in the background and wait until it answers. Raises QueueUnavailable naming the log."""
-    home.ensure()
     with exclusive(home.run / "supervisord.lock"):
+        home.ensure()
         if (now := state(home)).running:
             return msgspec.structs.replace(now, already=True)
         _end_leftovers(home, _read_record(home))

@@ -110,7 +110,9 @@ class World:
             command, env=self.env, cwd=self.root, capture_output=True, text=True, timeout=timeout_s, check=False
         )
         if expect is not None:
-            assert done.returncode == expect, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.logs()}"
+            assert done.returncode == expect, (
+                f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.logs()}"
+            )
         return done
 
     def json(self, *arguments: str, expect: int | None = 0, timeout_s: float = 60) -> list[dict[str, Any]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from pydantic_ai import Agent, ModelRetry, RunContext
+from pydantic_ai import Agent, ModelRetry, RunContext, Tool
 from pydantic_ai.capabilities import Instrumentation
 
 from lerim_jobs.memory.memory import Memory
@@ -53,12 +54,11 @@ def curate(models: Models, memories: Sequence[Memory], reader: MemoryReader) -> 
         deps_type=_Desk,
         output_type=str,
         instructions=_INSTRUCTIONS,
+        tools=[Tool(function, sequential=True) for function in _tools()],
         name="curator",
         retries={"tools": 3, "output": 1},
         capabilities=[Instrumentation(models.instrument)],
     )
-    for tool in (merge_memories, archive_memory):
-        agent.tool(tool, sequential=True)
     models.run(
         lambda: agent.run(prompt, deps=desk, model=models.model("lead"), usage_limits=models.limits("lead")),
         role="lead",
@@ -108,3 +108,8 @@ def archive_memory(ctx: RunContext[_Desk], memory_id: str, reason: str) -> str:
     memory = ctx.deps.take(memory_id)
     ctx.deps.proposals.append(Proposal("archive", reason=reason, memory_id=memory_id, version=memory.version))
     return "noted"
+
+
+def _tools() -> tuple[Any, ...]:
+    """One after the other, never side by side: each sees what the one before decided."""
+    return (merge_memories, archive_memory)

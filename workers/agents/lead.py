@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from pydantic_ai import Agent, ModelRetry, RunContext
+from pydantic_ai import Agent, ModelRetry, RunContext, Tool
 from pydantic_ai.capabilities import Instrumentation
 
 from lerim_jobs.memory.proposals import Candidate, Proposal
@@ -75,12 +76,11 @@ def _agent(models: Models) -> Agent[_Desk, str]:
         deps_type=_Desk,
         output_type=str,
         instructions=_INSTRUCTIONS,
+        tools=[Tool(function, sequential=True) for function in _tools()],
         name="lead",
         retries={"tools": 3, "output": 3},
         capabilities=[Instrumentation(models.instrument)],
     )
-    for tool in (search_memories, explore, add_memory, update_memory, skip):
-        agent.tool(tool, sequential=True)
     agent.output_validator(_everything_decided)
     return agent
 
@@ -173,3 +173,8 @@ def _shown(number: int, candidate: Candidate) -> dict[str, object]:
         "confidence": candidate.confidence,
         "quote": candidate.quote,
     }
+
+
+def _tools() -> tuple[Any, ...]:
+    """One after the other, never side by side: each sees what the one before decided."""
+    return (search_memories, explore, add_memory, update_memory, skip)

@@ -33,29 +33,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _LEAD_IN = re.compile(r"^(?:ok(?:ay)?|yes|no|right|good|great|so|and|but|also|well|hm+)\b[,:.\s]*", re.IGNORECASE)
 _WORD = re.compile(r"[a-z0-9]{3,}")
 _SMALL = frozenset(
-    [
-        "the",
-        "and",
-        "for",
-        "that",
-        "this",
-        "with",
-        "from",
-        "into",
-        "are",
-        "was",
-        "were",
-        "will",
-        "have",
-        "has",
-        "not",
-        "but",
-        "you",
-        "our",
-        "all",
-        "its",
-        "they",
-    ]
+    """the and for that this with from into are was were will have has not but you our all its they""".split()
 )
 _MIN_CHARS, _MAX_CHARS = 18, 320
 

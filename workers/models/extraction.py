@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dspy
 import msgspec
-from dspy.utils.exceptions import AdapterParseError
+from dspy.utils.exceptions import AdapterParseError, DSPyError
 from pydantic import BaseModel, Field
 
-from lerim_jobs.errors import ModelRefused
+from lerim_jobs.errors import JobsError, ModelRefused
 from lerim_jobs.memory.proposals import Candidate
 from workers.models.engine import predictor_context
 
@@ -94,4 +94,15 @@ def _predict(models: Models, role: RoleName, signature: Any, **inputs: str) -> A
                 return dspy.Predict(signature)(**inputs)
             except AdapterParseError:
                 continue
+            except DSPyError as exc:
+                raise _ours(exc) or exc from None
     raise ModelRefused(f"role {role}: {_ASKS} answers in a row were not in the form that was asked for")
+
+
+def _ours(error: BaseException | None) -> JobsError | None:
+    """The error of our own tree that DSPy wrapped."""
+    while error is not None:
+        if isinstance(error, JobsError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -31,6 +31,8 @@ __all__ = ["MODEL_NAME", "offline_model"]
 
 MODEL_NAME = "offline-rules"
 _SAME, _RELATED, _DUPLICATE = 0.75, 0.5, 0.8
+_ASK = "\n\nRespond with the corresponding output fields"
+"""What DSPy's chat adapter writes behind the last field."""
 _FIELD = re.compile(r"^\[\[ ## (\w+) ## \]\]$", re.MULTILINE)
 
 Parts = list[TextPart | ToolCallPart]
@@ -73,6 +75,7 @@ def _fields(prompt: str) -> dict[str, str]:
     for mark, following in zip(marks, [*marks[1:], None], strict=True):
         end = following.start() if following and mark[1] != "transcript" else len(prompt)
         named.setdefault(mark[1], prompt[mark.end() : end].strip())
+    named["transcript"] = named.get("transcript", "").rpartition(_ASK)[0]
     return named
 
 

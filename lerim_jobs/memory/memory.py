@@ -1,0 +1,136 @@
+"""A memory as its stream tells it."""
+
+from __future__ import annotations
+
+from typing import Literal, assert_never, cast
+
+import msgspec
+
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.events import (
+    MemoryAdded,
+    MemoryArchived,
+    MemoryEdited,
+    MemoryEvent,
+    MemoryKind,
+    MemoryMerged,
+    MemoryRestored,
+    MemoryUpdated,
+    Quote,
+)
+
+__all__ = ["Memory", "Status", "apply", "fold"]
+
+Status = Literal["active", "archived", "merged"]
+
+
+class Memory(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known, and what proves it. `version` counts its events; `job_id`, `trace_id` and `span_id` lead to the
+    model call behind the newest change an agent made.
+    """
+
+    memory_id: str
+    project_id: str
+    kind: MemoryKind
+    title: str
+    body: str
+    confidence: float
+    version: int
+    created_ms: int
+    updated_ms: int
+    accessed_ms: int
+    tags: list[str] = []
+    quotes: list[Quote] = []
+    status: Status = "active"
+    merged_into: str | None = None
+    session_id: str | None = None
+    agent: str | None = None
+    model: str | None = None
+    job_id: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    reason: str = ""
+    by_hand: bool = False
+
+
+def fold(events: list[Recorded]) -> Memory | None:
+    """The memory after all these events, None before the first."""
+    memory: Memory | None = None
+    for row in events:
+        memory = apply(memory, row)
+    return memory
+
+
+def apply(memory: Memory | None, row: Recorded) -> Memory | None:
+    """The memory after one more event; events this version does not know change nothing."""
+    event = cast("MemoryEvent | None", row.event)
+    if isinstance(event, MemoryAdded):
+        return _added(event, row)
+    if memory is None or event is None:
+        return memory
+    memory = msgspec.structs.replace(memory, version=row.version, updated_ms=row.at_ms)
+    match event:
+        case MemoryUpdated():
+            return _updated(memory, event, row)
+        case MemoryEdited():
+            return msgspec.structs.replace(
+                memory,
+                title=event.title,
+                body=event.body,
+                confidence=event.confidence,
+                tags=event.tags,
+                accessed_ms=row.at_ms,
+                by_hand=True,
+            )
+        case MemoryMerged():
+            return msgspec.structs.replace(memory, status="merged", merged_into=event.into, reason=event.reason)
+        case MemoryArchived():
+            return msgspec.structs.replace(memory, status="archived", reason=event.reason)
+        case MemoryRestored():
+            return msgspec.structs.replace(memory, status="active", reason=event.reason, accessed_ms=row.at_ms)
+        case _:
+            assert_never(event)
+
+
+def _added(event: MemoryAdded, row: Recorded) -> Memory:
+    return Memory(
+        memory_id=event.memory_id,
+        project_id=event.project_id,
+        kind=event.kind,
+        title=event.title,
+        body=event.body,
+        confidence=event.confidence,
+        version=row.version,
+        created_ms=row.at_ms,
+        updated_ms=row.at_ms,
+        accessed_ms=row.at_ms,
+        tags=event.tags,
+        quotes=event.quotes,
+        session_id=event.session_id,
+        agent=event.agent,
+        model=event.model,
+        reason=event.reason,
+        job_id=row.meta.get("job_id"),
+        trace_id=row.meta.get("trace_id"),
+        span_id=row.meta.get("span_id"),
+    )
+
+
+def _updated(memory: Memory, event: MemoryUpdated, row: Recorded) -> Memory:
+    known = {(quote.stream, quote.text) for quote in memory.quotes}
+    new = [quote for quote in event.quotes if (quote.stream, quote.text) not in known]
+    return msgspec.structs.replace(
+        memory,
+        title=event.title,
+        body=event.body,
+        confidence=event.confidence,
+        tags=event.tags,
+        quotes=[*memory.quotes, *new],
+        accessed_ms=row.at_ms,
+        session_id=event.session_id or memory.session_id,
+        model=event.model or memory.model,
+        reason=event.reason,
+        job_id=row.meta.get("job_id"),
+        trace_id=row.meta.get("trace_id"),
+        span_id=row.meta.get("span_id"),
+    )
