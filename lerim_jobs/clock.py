@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 
-__all__ = ["iso", "ms_from_iso", "now_ms", "now_ns"]
+__all__ = ["iso", "ms_from_iso", "now_ms", "now_ns", "window_start_ms"]
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def now_ms() -> int:
@@ -29,3 +32,13 @@ def ms_from_iso(text: str) -> int:
     """Parse an ISO 8601 time; one without a zone counts as UTC. Raises ValueError."""
     at = datetime.fromisoformat(text)
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def window_start_ms(window: str) -> int | None:
+    """When a window like `7d` that ends now began; None for `all`. Raises ValueError."""
+    if window == "all":
+        return None
+    parts = re.fullmatch(r"(\d{1,6})([smhd])", window)
+    if not parts:
+        raise ValueError(f"cannot read the window {window!r}; write 30s, 2m, 1h, 7d or all")
+    return now_ms() - int(parts[1]) * _UNITS_S[parts[2]] * 1000

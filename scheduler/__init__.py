@@ -1,0 +1,1 @@
+"""Decides when to ask for sync and maintain jobs; does nothing else."""

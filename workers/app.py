@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dramatiq
+
 from workers.process import WorkerProcess
 
 process = WorkerProcess.from_environment()
 broker = process.broker
+dramatiq.set_broker(broker)

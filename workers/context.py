@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lerim_jobs.config import Settings
@@ -56,5 +56,3 @@ class Outcome:
     next_stages: Sequence[StageRequested] = ()
     rejected: Sequence[ProposalRejected] = ()
     end: End | None = None
-    after_commit: Callable[[], None] | None = field(default=None)
-    """Best-effort work that may be lost, such as warming a cache."""

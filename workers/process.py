@@ -67,7 +67,7 @@ class WorkerProcess:
         self.owner = identity.me()
         store = SqliteStore(self.home.log)
         leases = Leases(store)
-        self._telemetry = start(self.home, self.settings, self.env)
+        self._telemetry = start(self.home, self.settings, self.env, instrument_redis=True)
         self.runner = Runner(
             store=store,
             home=self.home,

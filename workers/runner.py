@@ -7,7 +7,6 @@ transaction of `lerim_jobs.jobs.claims`, so this process may die between any two
 from __future__ import annotations
 
 import logging
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.store import StageRow, Store
 from lerim_jobs.paths import Home
 from lerim_jobs.queue import identity
+from lerim_jobs.tracing.content import error_frames
 from lerim_jobs.tracing.context import under_attempt
 from workers.context import Outcome, StageContext
 from workers.journal import LogJournal
@@ -67,11 +67,7 @@ class Runner:
             self.send(got.freed, None)
             return
         with self.leases.holding(got):
-            work = job.load(self.store, job_id)
-            with under_attempt(work.request, got.stage, got.attempt, job_id=job_id, **self._baggage(work, got)):
-                settled = self._attempt(work, got)
-                if settled:
-                    self.send(settled.freed, work)
+            settled = self._attempt(got)
         if settled and settled.ended:
             self.close(job_id)
 
@@ -82,16 +78,21 @@ class Runner:
         except JobsError as exc:
             _log.warning("could not close the trace of %s yet: %s", job_id, exc)
 
-    def _attempt(self, work: Job, claim: Claim) -> Settled | None:
+    def _attempt(self, claim: Claim) -> Settled | None:
+        """Run and settle; whatever goes wrong after the claim becomes the attempt's outcome."""
         try:
-            outcome = load_stage(claim.stage)(self._context(work, claim))
-            settled = self._commit(claim, outcome)
+            work = job.load(self.store, claim.job_id)
+            with under_attempt(
+                work.request, claim.stage, claim.attempt, job_id=claim.job_id, **self._baggage(work, claim)
+            ):
+                outcome = load_stage(claim.stage)(self._context(work, claim))
+                settled = self._commit(claim, outcome)
         except Exception as exc:
-            return self._fail(claim, exc)
+            settled, work = self._fail(claim, exc), None
         if settled is None:
             _log.warning("%s of %s was taken over meanwhile: result dropped", claim.stage, claim.job_id)
-        elif outcome.after_commit:
-            outcome.after_commit()
+        else:
+            self.send(settled.freed, work)
         return settled
 
     def _commit(self, claim: Claim, outcome: Outcome) -> Settled | None:
@@ -114,14 +115,14 @@ class Runner:
         # Only our own messages are known to be free of content; a bug's message may quote anything.
         message = str(error) if isinstance(error, JobsError) else ""
         if decision.code == "bug":
-            _log.error("%s of %s failed with a bug:\n%s", claim.stage, claim.job_id, "\n".join(_frames(error)))
+            _log.error("%s of %s failed with a bug:\n%s", claim.stage, claim.job_id, "\n".join(error_frames(error)))
         return claims.fail(
             self.store,
             claim,
             error_type=type(error).__name__,
             code=decision.code,
             message=message,
-            frames=_frames(error),
+            frames=error_frames(error),
             retry_in_ms=decision.retry_in_ms,
             meta=self._meta(),
         )
@@ -182,8 +183,3 @@ class Runner:
 def _session(work: Job, claim: Claim) -> str | None:
     session: dict[str, Any] = work.stages[claim.stage].request.input.get("session", {})
     return session.get("session_id")
-
-
-def _frames(error: BaseException) -> list[str]:
-    """Where it happened, without source lines or values: those may hold content."""
-    return [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]

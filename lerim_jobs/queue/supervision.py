@@ -7,6 +7,7 @@ finds all of it, also the children of a supervisord that was killed, and nothing
 from __future__ import annotations
 
 import secrets
+import socket
 import subprocess
 import sys
 import time
@@ -90,7 +91,8 @@ def down(home: Home) -> DownReport:
         return DownReport()
     with exclusive(home.run / "supervisord.lock"):
         record = _read_record(home)
-        first = end([Known(record.pid, record.start)] if record else [], limit_s=_DOWN_S)
+        supervisor = [Known(record.pid, record.start)] if record else []
+        first = end(supervisor, limit_s=_DOWN_S, meanwhile=lambda: _wake(home))
         rest = _end_leftovers(home, record)
         for name in _FILES:
             (home.run / name).unlink(missing_ok=True)
@@ -123,10 +125,11 @@ def _start(home: Home, env: Mapping[str, str], config: str) -> None:
         check=False,
     )
     if done.returncode:
-        reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no reason given"]
-        raise QueueUnavailable(f"supervisord does not start: {reason[0]}")
+        reason = (done.stderr or done.stdout).strip().partition("\n")[0] or "it gave no reason"
+        raise QueueUnavailable(f"supervisord does not start: {reason}")
     pid = _pid(home)
     _write_record(home, _Record(mark, pid, identity.started_at(pid)))
+    _wake(home)
 
 
 def _pid(home: Home) -> int:
@@ -137,6 +140,13 @@ def _pid(home: Home) -> int:
             return int((home.run / "supervisord.pid").read_text("ascii"))
         time.sleep(0.02)
     raise QueueUnavailable(f"supervisord does not start: see {str(home.logs / 'supervisord.log')!r}")
+
+
+def _wake(home: Home) -> None:
+    """supervisord acts when something happens, or once a second: a connection saves the wait."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1.0)
+        connection.connect(str(home.run / "supervisord.sock"))
 
 
 def _wait_until_up(home: Home, workers: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -43,15 +43,21 @@ def runs(process: Known) -> bool:
     return identity.still_runs(process.pid, process.start)
 
 
-def end(processes: Iterable[Known], *, limit_s: float, ask: Sequence[Known] | None = None) -> Ended:
-    """SIGTERM, wait up to `limit_s`, then SIGKILL whatever is left.
+def end(
+    processes: Iterable[Known],
+    *,
+    limit_s: float,
+    ask: Sequence[Known] | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Ended:
+    """SIGTERM, wait up to `limit_s`, then SIGKILL whatever is left. `meanwhile` is called often while waiting.
 
     `ask` names those that get the SIGTERM, for families whose head passes it on: a second one means "at once" to many.
     """
     running = [process for process in processes if runs(process)]
     for process in running if ask is None else ask:
         _signal(process, signal.SIGTERM)
-    left = _wait_gone(running, limit_s)
+    left = _wait_gone(running, limit_s, meanwhile)
     for process in left:
         _signal(process, signal.SIGKILL)
     _wait_gone(left, _KILL_S)
@@ -100,10 +106,11 @@ def _signal(process: Known, number: signal.Signals) -> None:
             os.kill(process.pid, number)
 
 
-def _wait_gone(processes: Sequence[Known], limit_s: float) -> list[Known]:
+def _wait_gone(processes: Sequence[Known], limit_s: float, meanwhile: Callable[[], None] = lambda: None) -> list[Known]:
     deadline = time.monotonic() + limit_s
     left = [process for process in processes if runs(process)]
     while left and time.monotonic() < deadline:
+        meanwhile()
         time.sleep(_POLL_S)
         left = [process for process in left if runs(process)]
     return left

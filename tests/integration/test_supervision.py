@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -38,6 +39,7 @@ from lerim_jobs.queue import processes
 state = home(os.environ)
 def stop(*_):
     Path(state.run, "stopped").open("a").write(f"{os.getpid()}\\n")
+    time.sleep(0.2)
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
 kept = processes.register_worker(state, queues=["ask"], tracing=False)
@@ -62,7 +64,8 @@ with temporary_worker(home(os.environ), Settings(), os.environ, command=sys.argv
 
 
 def python(code: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-c", f"exec({code!r})", *arguments]  # one line, as a settings file wants it
+    lines = [code, *arguments]  # all on one line, as a settings file wants it
+    return [sys.executable, "-c", *(f"exec({line!r})" if "\n" in line else line for line in lines)]
 
 
 @pytest.fixture
@@ -80,14 +83,12 @@ def env(home: Home) -> dict[str, str]:
 
 
 def ours(home: Home) -> list[psutil.Process]:
-    """Everything that runs with this test's environment or for its folder."""
+    """Everything that runs with this test's environment or in its folder, but for this process."""
     found = []
     for process in psutil.process_iter():
-        try:
+        with suppress(psutil.Error, OSError):
             if process.environ().get(_MARK, "").startswith(str(home.root)) or process.cwd().startswith(str(home.root)):
                 found.append(process)
-        except (psutil.Error, OSError):
-            continue
     return [process for process in found if process.pid != os.getpid()]
 
 
@@ -104,14 +105,13 @@ def up(home: Home, env: dict[str, str], worker: Sequence[str], **more: int) -> s
 
 
 def running(home: Home, text: str) -> list[psutil.Process]:
-    """Processes with the text among their arguments."""
+    """Programs with the text among their arguments."""
     found = []
     for process in ours(home):
-        try:
-            if text in process.cmdline() and "sh" not in Path(process.exe()).name:
+        with suppress(psutil.Error):
+            command = process.cmdline()
+            if command[:1] == [sys.executable] and text in command:
                 found.append(process)
-        except psutil.Error:
-            continue
     return found
 
 
@@ -264,6 +264,17 @@ def test_down_also_ends_what_a_killed_supervisor_left(home: Home, env: dict[str,
     assert running(home, "worker"), "it does not watch its parent"
     supervision.down(home)
     assert names(home) == []
+
+
+def test_down_asks_each_family_once(home: Home, env: dict[str, str]) -> None:
+    unwatching = _WORKER.replace("processes.watch_parent(os.environ)", "")
+    pid = up(home, env, python(_MASTER, unwatching)).pid
+    (info,) = until(lambda: workers_running(home), 10)
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not supervision.state(home).running, 5)
+    assert supervision.down(home).killed == []
+    assert (home.run / "stopped").read_text("ascii") == f"{info.pid}\n", "a second SIGTERM would cut its work short"
 
 
 def test_workers_of_a_killed_supervisor_end_by_themselves(home: Home, env: dict[str, str]) -> None:

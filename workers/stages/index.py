@@ -234,7 +234,7 @@ def _left_because(ctx: StageContext, session: Session, project_id: str | None) -
         return None
     if params.get("agents") and session.agent not in params["agents"]:
         return "another agent"
-    if params.get("session") and not session.session_id.startswith(params["session"]):
+    if params.get("session_id") and not session.session_id.startswith(params["session_id"]):
         return "another session"
     if not (params.get("since_ms") or 0) <= (session.last_ms or 0) <= (params.get("until_ms") or 1 << 62):
         return "outside the window"

@@ -1,0 +1,176 @@
+"""Following a job by the log: progress on stderr, the result on stdout, the right exit code."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lerim_jobs.cli.output import coloured, emit, note, print_line
+from lerim_jobs.cli.state import State
+from lerim_jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARTIAL, WaitTimeout
+from lerim_jobs.jobs.settlement import job_stream
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.events import (
+    JobFinished,
+    SessionIndexed,
+    StageCompleted,
+    StageFailed,
+    StageQuarantined,
+    TraceClosed,
+)
+from lerim_jobs.tracing.names import stage_title
+from lerim_jobs.views.jobs import JOBS, JobLine
+from lerim_jobs.views.projection import find
+
+if TYPE_CHECKING:
+    from lerim_jobs.queue.processes import TemporaryWorker
+
+__all__ = ["follow", "show_result"]
+
+_CLOSING_S = 5.0
+_RESTARTS = 5
+
+
+def follow(
+    state: State, job_id: str, *, timeout_s: float | None = None, worker: TemporaryWorker | None = None
+) -> JobLine:
+    """Show progress until the job has ended and its trace is closed. Raises WaitTimeout."""
+    deadline = time.monotonic() + timeout_s if timeout_s is not None else None
+    ended_at: float | None = None
+    version, restarts = 0, 0
+    with _progress() as show:
+        while True:
+            rows = state.store.read(job_stream(job_id), version)
+            for row in rows:
+                version = row.version
+                _tell(row, show)
+                ended_at = time.monotonic() if row.type == JobFinished.__name__ else ended_at
+            if any(row.type == TraceClosed.__name__ for row in rows) or _overdue(ended_at):
+                break
+            if ended_at is None and deadline is not None and time.monotonic() > deadline:
+                raise WaitTimeout(f"stopped waiting for {job_id}; it goes on: `lerim jobs watch {job_id}`")
+            if worker and worker.died and ended_at is None:
+                restarts += 1
+                _restart(worker, restarts, state)
+            if not rows:
+                time.sleep(0.03)
+    line = find(state.store, JOBS, job_id)
+    assert line is not None
+    return line
+
+
+def show_result(state: State, line: JobLine, *, as_json: bool) -> int:
+    """Print how the job ended and return the exit code."""
+    if as_json:
+        about = {"job_id": line.job_id, "kind": line.kind, "status": line.status, "trace_id": line.trace_id}
+        emit({**about, **line.result, "error": line.error})
+    elif line.kind == "ask" and line.result.get("answer"):
+        _print_answer(state, line)
+    else:
+        _print_counts(line)
+    if line.sampled and not as_json:
+        note(f"Trace: lerim trace show {line.job_id}")
+    return {"succeeded": EXIT_DONE, "partial": EXIT_PARTIAL}.get(line.status, EXIT_FAILED)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """A line that is rewritten on a terminal, plain lines elsewhere."""
+    if not coloured(sys.stderr):
+        yield note
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("asked for; waiting for a worker") as status:
+        yield lambda text: status.update(text)
+
+
+def _tell(row: Recorded, show: Callable[[str], None]) -> None:
+    match row.event:
+        case StageCompleted() as event:
+            show(f"{stage_title(event.stage)}: {_said(event)}")
+        case StageFailed() as event if event.code != "handed_back":
+            later = "trying again" if event.retry_at_ms else "giving up"
+            show(f"{stage_title(event.stage)}: {event.error_type}: {event.message or event.code}; {later}")
+        case StageQuarantined() as event:
+            show(f"{stage_title(event.stage)}: given up after {event.attempts} attempts: {event.reason}")
+        case SessionIndexed() | _:
+            pass
+
+
+def _said(event: StageCompleted) -> str:
+    output = event.output
+    family = event.stage.partition(":")[0]
+    if family == "index":
+        counts = ", ".join(f"{output.get(name, 0)} {name}" for name in ("found", "indexed", "unchanged", "skipped"))
+        return f"{counts}; {output.get('taken', 0)} to extract in {output.get('windows', 0)} windows"
+    if family == "extract":
+        return f"{len(output.get('candidates', ()))} candidates, {len(output.get('dropped', ()))} dropped"
+    named = [
+        f"{output[name]} {name}" for name in ("added", "updated", "merged", "archived", "rejected") if output.get(name)
+    ]
+    if family == "publish":
+        named = [f"{output.get('written', 0)} files written"]
+        named += [f"{one['path']}: {one['problem']}" for one in output.get("problems", ())]
+    return ", ".join(named) or "done"
+
+
+def _overdue(ended_at: float | None) -> bool:
+    return ended_at is not None and time.monotonic() - ended_at > _CLOSING_S
+
+
+def _restart(worker: TemporaryWorker, restarts: int, state: State) -> None:
+    from lerim_jobs.errors import QueueUnavailable
+
+    if restarts > _RESTARTS:
+        raise QueueUnavailable(f"the worker died {_RESTARTS} times: see {str(state.home.logs / 'worker.log')!r}")
+    note("The worker died; starting another one, finished stages are not repeated.")
+    worker.restart()
+
+
+def _print_answer(state: State, line: JobLine) -> None:
+    from lerim_jobs.views.memories import all_memories
+
+    print_line(str(line.result["answer"]))
+    cited = line.result.get("citations", [])
+    if cited:
+        memories = all_memories(state.store)
+        print_line()
+        for memory_id in cited:
+            title = memories[memory_id].title if memory_id in memories else ""
+            print_line(f"[{memory_id}] {title}")
+
+
+def _print_counts(line: JobLine) -> None:
+    result: dict[str, Any] = line.result
+    dry = " (dry run: nothing was kept)" if result.get("dry_run") else ""
+    print_line(
+        f"{line.kind.capitalize()} {line.status}{dry}: {_counted(result.get('memories', {})) or 'nothing changed'}"
+    )
+    if sessions := result.get("sessions"):
+        print_line(f"Sessions: {_counted(sessions)}")
+        reasons = {**result.get("skipped_reasons", {}), **result.get("left", {})}
+        for reason, count in reasons.items():
+            print_line(f"  {count} x {reason}")
+    for one in result.get("proposals", ()) if result.get("dry_run") else ():
+        print_line(f"  {one['action']}: {one['title']} ({one['reason']})")
+    for lost in result.get("lost_stages", ()):
+        print_line(f"  lost: {lost['stage']}: {lost['reason']}")
+    if result.get("model_calls"):
+        print_line(f"Models: {_spent(result)}")
+    if line.error:
+        note(f"{line.kind} {line.status}: {line.error}")
+
+
+def _counted(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def _spent(result: dict[str, Any]) -> str:
+    cost = "cost unknown" if result["unpriced_calls"] else f"${result['cost_usd']:.4f}"
+    replayed = f" ({result['replayed_calls']} more replayed for free)" if result.get("replayed_calls") else ""
+    return f"{result['model_calls']} calls{replayed}, {result['tokens_in']} + {result['tokens_out']} tokens, {cost}"

@@ -1,0 +1,105 @@
+"""`lerim jobs`: what was asked, what became of it, event by event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from lerim_jobs.cli.output import age, emit, json_option, print_line, table
+from lerim_jobs.cli.state import State, open_state
+from lerim_jobs.clock import iso
+from lerim_jobs.errors import BadInput
+from lerim_jobs.jobs.settlement import job_stream
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.views.jobs import JOBS, JobLine
+from lerim_jobs.views.projection import find, fold_all
+
+__all__ = ["existing", "jobs"]
+
+
+@click.group()
+def jobs() -> None:
+    """List, show and watch jobs."""
+
+
+@jobs.command("list")
+@click.option("--status", help="Only jobs with this status.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many at most.")
+@json_option
+def list_jobs(status: str | None, limit: int, as_json: bool) -> None:
+    """Show the newest jobs first."""
+    lines = sorted(fold_all(open_state().store, JOBS).values(), key=lambda line: line.requested_ms, reverse=True)
+    chosen = [line for line in lines if status in (None, line.status)][:limit]
+    if as_json:
+        for line in chosen:
+            emit(_line(line))
+        return
+    rows = [
+        (line.job_id, line.kind, line.status, age(line.requested_ms), f"{line.settled}/{line.stages}", line.error or "")
+        for line in chosen
+    ]
+    table(("job", "kind", "status", "asked", "stages", "error"), rows, empty="No job was asked for yet: `lerim sync`.")
+
+
+@jobs.command()
+@click.argument("job_id")
+@json_option
+def show(job_id: str, as_json: bool) -> None:
+    """Show every event of the job JOB_ID."""
+    state = open_state()
+    existing(state, job_id)
+    for row in state.store.read(job_stream(job_id)):
+        _print_event(row, as_json)
+
+
+@jobs.command()
+@click.argument("job_id")
+@click.option("--wait-timeout-s", type=float, help="Stop waiting after so many seconds.")
+@json_option
+def watch(job_id: str, wait_timeout_s: float | None, as_json: bool) -> int:
+    """Follow the job JOB_ID to its end."""
+    from lerim_jobs.cli.follow import follow, show_result
+
+    state = open_state()
+    existing(state, job_id)
+    line = follow(state, job_id, timeout_s=wait_timeout_s)
+    return show_result(state, line, as_json=as_json)
+
+
+def existing(state: State, job_id: str) -> JobLine:
+    """The job's line. Raises BadInput for an id nobody knows."""
+    line = find(state.store, JOBS, job_id)
+    if line is None:
+        raise BadInput(f"there is no job {job_id!r}: `lerim jobs list` shows them")
+    return line
+
+
+def _line(line: JobLine) -> dict[str, Any]:
+    return {
+        "job_id": line.job_id,
+        "kind": line.kind,
+        "status": line.status,
+        "requested_at": iso(line.requested_ms),
+        "finished_at": iso(line.finished_ms),
+        "trace_id": line.trace_id,
+        "attempts": line.attempts,
+        "stages": line.stages,
+        "settled": line.settled,
+        "last_error": line.last_error,
+        "error": line.error,
+    }
+
+
+def _print_event(row: Recorded, as_json: bool) -> None:
+    data: dict[str, Any] = msgspec.json.decode(row.data)
+    stage, attempt = data.get("stage"), data.get("attempt")
+    if as_json:
+        about = {"position": row.position, "type": row.type, "at": iso(row.at_ms)}
+        emit({**about, "stage": stage, "attempt": attempt, "data": data})
+        return
+    rest = {key: value for key, value in data.items() if key not in ("stage", "attempt")}
+    shown = msgspec.json.encode(rest).decode()
+    where = f"{stage or ''}{f' #{attempt}' if attempt else ''}"
+    print_line(f"{iso(row.at_ms)}  {row.type:<16} {where:<28} {shown[:160]}{'…' if len(shown) > 160 else ''}")

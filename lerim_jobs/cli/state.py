@@ -1,0 +1,51 @@
+"""What a command works with: environment, settings, state folder and log, opened once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from lerim_jobs import config
+from lerim_jobs.config import Settings
+from lerim_jobs.errors import BadInput
+from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.paths import Home
+from lerim_jobs.paths import home as home_of
+from lerim_jobs.views.projects import Project, active_projects
+
+__all__ = ["State", "find_project", "open_state", "project_here"]
+
+
+class State(NamedTuple):
+    """An opened state folder."""
+
+    env: dict[str, str]
+    settings: Settings
+    home: Home
+    store: SqliteStore
+
+
+def open_state() -> State:
+    """Read the settings, make the folder when it is missing, open the log. Raises ConfigError, StoreUnavailable."""
+    env = config.environment()
+    settings = config.load(env)
+    home = home_of(env).ensure()
+    return State(env, settings, home, SqliteStore(home.log))
+
+
+def find_project(state: State, name: str) -> Project:
+    """A registered project by name or folder. Raises BadInput naming those there are."""
+    projects = active_projects(state.store)
+    wanted = str(Path(name).expanduser().resolve())
+    for project in projects.values():
+        if name in (project.name, project.project_id) or wanted == project.path:
+            return project
+    known = ", ".join(project.name for project in projects.values()) or "none: `lerim project add PATH`"
+    raise BadInput(f"there is no project {name!r}; there are {known}")
+
+
+def project_here(state: State) -> Project | None:
+    """The registered project the current folder is in, the innermost one."""
+    here = Path.cwd().resolve()
+    inside = [one for one in active_projects(state.store).values() if here.is_relative_to(one.path)]
+    return max(inside, key=lambda one: len(one.path), default=None)

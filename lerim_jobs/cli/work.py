@@ -1,0 +1,209 @@
+"""`lerim sync`, `maintain` and `ask`: ask for a job, and follow it unless told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from lerim_jobs import ids
+from lerim_jobs.cli.output import emit, json_option, note, print_line
+from lerim_jobs.cli.state import State, find_project, open_state, project_here
+from lerim_jobs.clock import ms_from_iso, window_start_ms
+from lerim_jobs.errors import BadInput
+from lerim_jobs.jobs.request import Requested, request_job
+from lerim_jobs.log.events import JobKind, JobRequested
+from lerim_jobs.providers import check_models
+from lerim_jobs.queue.identity import host_name
+from lerim_jobs.tracing.context import reserve
+from lerim_jobs.views.projects import active_projects
+
+__all__ = ["ask", "maintain", "run_job", "sync", "sync_params"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _job_options(command: F) -> F:
+    for option in (
+        json_option,
+        click.option("--wait-timeout-s", type=float, help="Stop waiting after so many seconds; the job goes on."),
+        click.option("--no-wait", is_flag=True, help="Print the job's id and return at once."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--agent", help="Only sessions of these agents, comma-separated.")
+@click.option("--window", help="How far back: 30s, 2m, 1h, 7d or all. [default: 7d]")
+@click.option("--since", help="Only sessions active since this time (ISO 8601); wins over --window.")
+@click.option("--until", help="Only sessions last active before this time (ISO 8601).")
+@click.option("--max-sessions", type=click.IntRange(1), help="Extract at most so many sessions. [default: 50]")
+@click.option("--run-id", help="Only the session with this id, or whose id begins so.")
+@click.option("--force", is_flag=True, help="Extract again what was extracted before.")
+@click.option("--dry-run", is_flag=True, help="Show what would be kept; models are called, nothing is kept.")
+@_job_options
+def sync(
+    agent: str | None,
+    window: str | None,
+    since: str | None,
+    until: str | None,
+    max_sessions: int | None,
+    run_id: str | None,
+    force: bool,
+    dry_run: bool,
+    no_wait: bool,
+    wait_timeout_s: float | None,
+    as_json: bool,
+) -> int:
+    """Read new and grown sessions and turn them into memories."""
+    state = open_state()
+    params = sync_params(state, agent=agent, window=window, since=since, until=until)
+    params |= {"session_id": run_id, "force": force, "dry_run": dry_run}
+    if max_sessions:
+        params["max_sessions"] = max_sessions
+    if not active_projects(state.store):
+        note("No project is registered, so nothing will be extracted: `lerim project add PATH`.")
+    return run_job(state, "sync", params, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json)
+
+
+@click.command()
+@click.option("--project", "name", help="Only this project. [default: all]")
+@click.option("--force", is_flag=True, help="Accepted for symmetry; every maintain looks at everything.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
+@_job_options
+def maintain(
+    name: str | None, force: bool, dry_run: bool, no_wait: bool, wait_timeout_s: float | None, as_json: bool
+) -> int:
+    """Merge duplicates and archive what faded."""
+    state = open_state()
+    projects = [find_project(state, name).project_id] if name else list(active_projects(state.store))
+    if not projects:
+        raise BadInput("no project is registered: `lerim project add PATH`")
+    params = {"project_ids": projects, "force": force, "dry_run": dry_run}
+    return run_job(
+        state, "maintain", params, projects=projects, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json
+    )
+
+
+@click.command()
+@click.argument("question")
+@click.option("--limit", default=12, show_default=True, type=click.IntRange(1, 100), help="Memories to look at.")
+@click.option("--project", "name", help="Only this project. [default: the one you are in, else all]")
+@_job_options
+def ask(question: str, limit: int, name: str | None, no_wait: bool, wait_timeout_s: float | None, as_json: bool) -> int:
+    """Answer QUESTION from the memories, with citations."""
+    if not question.strip():
+        raise BadInput("the question is empty")
+    state = open_state()
+    project = find_project(state, name) if name else project_here(state)
+    params = {"question": question, "limit": limit, "project_id": project.project_id if project else None}
+    return run_job(state, "ask", params, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json)
+
+
+def run_job(
+    state: State,
+    kind: JobKind,
+    params: dict[str, Any],
+    *,
+    projects: Sequence[str] = (),
+    no_wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
+) -> int:
+    """Ask for the job and follow it; returns the exit code. Nothing is written when a model or Redis is missing."""
+    from lerim_jobs.cli.follow import follow, show_result
+    from lerim_jobs.queue import embedded
+    from lerim_jobs.queue.processes import temporary_worker, workers_running
+
+    check_models(state.settings, state.env)
+    address = embedded.ensure(state.home, state.settings, state.env)
+    with embedded.hold(state.home):
+        if no_wait:
+            requested = _request(state, kind, params, projects, address.url)
+            _print_id(requested.job_id, as_json=as_json, workers=bool(workers_running(state.home)))
+            return 0
+        if workers_running(state.home):
+            requested = _request(state, kind, params, projects, address.url)
+            line = follow(state, requested.job_id, timeout_s=timeout_s)
+        else:
+            note("No worker is running: starting one for this command (`lerim up` keeps one running).")
+            with temporary_worker(state.home, state.settings, state.env) as worker:
+                requested = _request(state, kind, params, projects, address.url)
+                line = follow(state, requested.job_id, timeout_s=timeout_s, worker=worker)
+    if address.started:
+        embedded.stop(state.home, only_if_unused=True)
+    return show_result(state, line, as_json=as_json)
+
+
+def sync_params(
+    state: State,
+    *,
+    agent: str | None = None,
+    window: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+) -> dict[str, Any]:
+    """What a sync looks for. Raises BadInput for an unknown agent or an unreadable time."""
+    from lerim_jobs.sessions.agents import AGENTS
+
+    agents = [name.strip() for name in agent.split(",") if name.strip()] if agent else None
+    for name in agents or ():
+        if name not in AGENTS:
+            raise BadInput(f"unknown agent {name!r}; there are {', '.join(AGENTS)}")
+    return {
+        "agents": agents,
+        "since_ms": _time(since) if since else _window(window or state.settings.schedule.sync_window),
+        "until_ms": _time(until) if until else None,
+        "max_sessions": state.settings.schedule.sync_max_sessions,
+    }
+
+
+def _window(text: str) -> int | None:
+    try:
+        return window_start_ms(text)
+    except ValueError as exc:
+        raise BadInput(str(exc)) from None
+
+
+def _time(text: str) -> int:
+    try:
+        return ms_from_iso(text)
+    except ValueError:
+        raise BadInput(f"cannot read the time {text!r}; write it as 2026-01-31 or 2026-01-31T12:00:00Z") from None
+
+
+def _request(state: State, kind: JobKind, params: dict[str, Any], projects: Sequence[str], url: str) -> Requested:
+    from lerim_jobs.queue.broker import connect, send_all
+    from lerim_jobs.tracing.context import traceparent
+
+    trace = reserve(state.settings, state.env)
+    provider = state.env.get("LERIM_PROVIDER")
+    event = JobRequested(
+        kind=kind,
+        params={**params, **({"provider": provider} if provider else {})},
+        scope=",".join(projects) or "all",
+        requested_by="cli",
+        host=host_name(),
+        trace_id=trace.trace_id,
+        root_span_id=trace.root_span_id,
+        start_ns=trace.start_ns,
+        sampled=trace.sampled,
+        include_content=trace.include_content,
+        include_httpx=trace.include_httpx,
+    )
+    requested = request_job(state.store, ids.job_id(kind), event, projects=projects)
+    parent = traceparent(trace.trace_id, trace.root_span_id, trace.sampled)
+    if not send_all(connect(url), requested.freed, traceparent=parent):
+        note("Redis did not take the message; the job is in the log and a worker will find it there.")
+    return requested
+
+
+def _print_id(job_id: str, *, as_json: bool, workers: bool) -> None:
+    if as_json:
+        emit({"job_id": job_id})
+    else:
+        print_line(job_id)
+    if not workers:
+        note("No worker is running: the job waits until one does (`lerim up`).")
