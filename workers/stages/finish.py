@@ -31,7 +31,7 @@ def run(ctx: StageContext) -> Outcome:
     quarantined = _quarantined(job)
     result = {
         **_model_counts(ctx),
-        "memories": {name: _total(job.stages.values(), name) for name in _MEMORY_COUNTS},
+        "memories": {name: _total([*job.family("integrate"), *job.family("curate")], name) for name in _MEMORY_COUNTS},
         "duration_s": round((now_ms() - job.requested_ms) / 1000, 3),
         "lost_stages": [{"stage": stage.request.stage, "reason": stage.reason} for stage in lost],
         "dry_run": bool(job.request.params.get("dry_run")),
