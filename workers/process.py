@@ -84,6 +84,7 @@ class WorkerProcess:
             self.home, queues=registry.queues(self.host), tracing=self.settings.tracing.enabled
         )
         processes.watch_parent(self.env)
+        threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
 
     def begin_stop(self) -> None:
         """Give running stages a moment, then hand them back and leave, whatever still runs."""
@@ -142,6 +143,12 @@ class WorkerProcess:
         )
         for job_id in unclosed_jobs(self.runner.store):
             self.runner.close(job_id)
+
+
+def _warm_up() -> None:
+    """Load the model libraries (seconds) while the process would idle, so that the first question need not wait."""
+    for stage in ("answer", "extract", "integrate"):
+        registry.load_stage(stage)
 
 
 class LifeCycle(Middleware):

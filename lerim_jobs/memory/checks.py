@@ -27,7 +27,7 @@ MAX_ARCHIVES = 25
 _MAX_TITLE, _MAX_BODY, _MAX_TAGS, _MAX_QUOTE = 120, 8000, 8, 600
 _SAME = 0.85
 _NEEDS_THE_USER = {"decision", "preference"}
-_WORD = re.compile(r"\w{2,}")
+_WORD = re.compile(r"\w+")
 
 
 class SessionRef(msgspec.Struct, frozen=True):

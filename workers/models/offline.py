@@ -30,7 +30,8 @@ from workers.models.cues import candidates, similarity, user_sentences
 __all__ = ["MODEL_NAME", "offline_model"]
 
 MODEL_NAME = "offline-rules"
-_SAME, _RELATED, _DUPLICATE = 0.75, 0.5, 0.8
+# Above _SAME only white space or small words differ; below it a number or a name may, which makes it a correction.
+_SAME, _RELATED, _DUPLICATE = 0.97, 0.5, 0.8
 _ASK = "\n\nRespond with the corresponding output fields"
 """What DSPy's chat adapter writes behind the last field."""
 _FIELD = re.compile(r"^\[\[ ## (\w+) ## \]\]$", re.MULTILINE)

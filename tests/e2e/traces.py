@@ -1,0 +1,32 @@
+"""What a whole trace is: one root, no orphan, no span twice, in what was really recorded and sent."""
+
+from __future__ import annotations
+
+from lerim_jobs.tracing.record import SpanRecord
+from lerim_jobs.tracing.spans import SpanStore
+from lerim_jobs.tracing.tree import check
+from tests.e2e.world import World
+
+__all__ = ["whole_trace"]
+
+
+def whole_trace(world: World, job_id: str) -> list[SpanRecord]:
+    """The job's recorded spans; fails unless they are one tree.
+
+    Read from the span store as the processes wrote it, not from `lerim trace show`, which would mend gaps.
+    """
+    job = next(one for one in world.json("jobs", "list", "--limit", "100") if one["job_id"] == job_id)
+    spans = SpanStore(world.home.traces).of_trace(job["trace_id"])
+    ids = {span.span_id for span in spans}
+    orphans = [span.name for span in spans if span.parent_span_id and span.parent_span_id not in ids]
+    health = check(spans)
+    assert (health.roots, orphans, health.duplicates) == (1, [], 0), [span.name for span in spans]
+    root = next(span for span in spans if span.parent_span_id is None)
+    requested, finished = (
+        next(row.at_ms for row in world.events(job_id) if row.type == kind) for kind in ("JobRequested", "JobFinished")
+    )
+    assert root.end_ns is not None
+    assert abs((root.end_ns - root.start_ns) / 1e6 - (finished - requested)) < 100
+    shown = world.trace(job_id)
+    assert {span["span_id"] for span in shown} == ids
+    return spans
