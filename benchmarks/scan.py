@@ -56,6 +56,7 @@ def _timed(store: SqliteStore, job_id: str, env: dict[str, str], place: Path) ->
         attempt=1,
         store=store,
         settings=config.Settings(),
+        settings_of=lambda folder: config.Settings(),
         env=env,
         home=Home(place),
         host="h",

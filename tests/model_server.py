@@ -107,6 +107,13 @@ class ModelServer:
             queue = self.per_model.setdefault(model, deque()) if model else self.steps
             queue.extend(steps)
 
+    def reset(self) -> None:
+        """Forget scripts, faults and what was served."""
+        with self._lock:
+            self.answer, self.delay_s = None, 0.0
+            for kept in (self.down, self.requests, self.served, self.steps, self.per_model):
+                kept.clear()
+
     def asked(self, model: str) -> int:
         """Requests that named the model."""
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lerim_jobs.config import Settings
@@ -28,6 +29,8 @@ class StageContext:
     attempt: int
     store: Store
     settings: Settings
+    settings_of: Callable[[Path], Settings]
+    """The settings of another project, by its folder; `settings` are those of the stage's own."""
     env: dict[str, str]
     home: Home
     host: str

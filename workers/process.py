@@ -35,7 +35,7 @@ __all__ = ["WorkerProcess"]
 
 _log = logging.getLogger(__name__)
 _ASK_POLL_MS = 100
-_POLL_MS = 500
+_POLL_MS = 250
 _DEFAULT_GRACE_S = 4.0
 
 
@@ -84,7 +84,6 @@ class WorkerProcess:
             self.home, queues=registry.queues(self.host), tracing=self.settings.tracing.enabled
         )
         processes.watch_parent(self.env)
-        threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
 
     def begin_stop(self) -> None:
         """Give running stages a moment, then hand them back and leave, whatever still runs."""
@@ -121,7 +120,8 @@ class WorkerProcess:
         if work:
             request = work.request
             parent = traceparent(request.trace_id, request.root_span_id, request.sampled)
-        send_all(self.broker, rows, traceparent=parent)
+        now_ms = self.runner.store.now_ms() if rows and self.runner else 0
+        send_all(self.broker, rows, traceparent=parent, now_ms=now_ms)
 
     def _sweep_for_ever(self) -> None:
         while not self._stopping.wait(SWEEP_S * random.uniform(0.75, 1.25)):
@@ -143,12 +143,6 @@ class WorkerProcess:
         )
         for job_id in unclosed_jobs(self.runner.store):
             self.runner.close(job_id)
-
-
-def _warm_up() -> None:
-    """Load the model libraries (seconds) while the process would idle, so that the first question need not wait."""
-    for stage in ("answer", "extract", "integrate"):
-        registry.load_stage(stage)
 
 
 class LifeCycle(Middleware):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGES", "StageSpec", "family", "load_stage", "queues", "register", "spec_of"]
 
+_loading = threading.Lock()
 HOST = "host"
 """Stands for the queue of the worker's own host."""
 
@@ -59,7 +61,9 @@ def spec_of(stage: str) -> StageSpec:
 
 def load_stage(stage: str) -> Callable[[StageContext], Outcome]:
     """The stage's `run`; model libraries are loaded here, on first use, not at worker start."""
-    module = importlib.import_module(spec_of(stage).module)
+    # One thread at a time: several that import the same large libraries at once take far longer than one.
+    with _loading:
+        module = importlib.import_module(spec_of(stage).module)
     return cast("Callable[[StageContext], Outcome]", module.run)
 
 

@@ -7,11 +7,12 @@ transaction of `lerim_jobs.jobs.claims`, so this process may die between any two
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lerim_jobs import __version__, config
+from lerim_jobs.config import Settings
 from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs import claims, job, retry
 from lerim_jobs.jobs.claims import Claim, Effect, Refused, Settled
@@ -51,6 +52,7 @@ class Runner:
     leases: Leases
     telemetry: Telemetry
     send: Callable[[Sequence[StageRow], Job | None], None]
+    settings: dict[tuple[str, Any], Settings] = field(default_factory=dict)
 
     def run_hint(self, job_id: str, stage: str) -> None:
         """Do what a hint says, if the log still wants it. Never raises for what a stage does."""
@@ -128,7 +130,7 @@ class Runner:
         )
 
     def _context(self, work: Job, claim: Claim) -> StageContext:
-        settings = config.load(self._env(work), project=self._project(work, claim))
+        settings = self._settings(work, self._project(work, claim))
 
         def models() -> Models:
             from workers.models import Models
@@ -147,12 +149,20 @@ class Runner:
             attempt=claim.attempt,
             store=self.store,
             settings=settings,
+            settings_of=lambda folder: self._settings(work, folder),
             env=self._env(work),
             home=self.home,
             host=self.host,
             now_ms=claim.started_ms,
             models=models,
         )
+
+    def _settings(self, work: Job, project: Path | None) -> Settings:
+        """Files are read once per process and project; `lerim down && lerim up` applies a change."""
+        key = (str(project), work.request.params.get("provider"))
+        if key not in self.settings:
+            self.settings[key] = config.load(self._env(work), project=project)
+        return self.settings[key]
 
     def _env(self, work: Job) -> dict[str, str]:
         """The worker's environment, with the provider the job was asked to use."""

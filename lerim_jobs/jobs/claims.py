@@ -56,7 +56,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """A committed outcome: stages that may start now, and whether the job ended with it."""
+    """A committed outcome: stages that may start at their due time, and whether the job ended with it."""
 
     freed: list[StageRow] = []
     ended: bool = False
@@ -192,8 +192,8 @@ def fail(
         if retry_at is None:
             freed = _bury(tx, row, f"{error_type}: {message}" if message else error_type, about)
             return Settled(freed, ended=held.stage == FINISH)
-        _free(tx, row, due_ms=retry_at, strikes=row.strikes)
-        return Settled(_with_lane(tx, [], held.lane))
+        again = _free(tx, row, due_ms=retry_at, strikes=row.strikes)
+        return Settled(_with_lane(tx, [again], held.lane))
 
 
 def release(store: Store, held: Claim, *, meta: Mapping[str, Any] | None = None) -> bool:
@@ -249,12 +249,12 @@ def _completed(tx: Tx, held: Claim, output: dict[str, Any]) -> StageCompleted:
     return StageCompleted(stage=held.stage, attempt=held.attempt, output_blob=tx.put_blob(data))
 
 
-def _free(tx: Tx, row: StageRow, *, due_ms: int, strikes: int) -> None:
-    tx.save_stage(
-        msgspec.structs.replace(
-            row, state="ready", owner=None, lease_until_ms=0, due_ms=due_ms, sent_ms=due_ms, strikes=strikes
-        )
+def _free(tx: Tx, row: StageRow, *, due_ms: int, strikes: int) -> StageRow:
+    freed = msgspec.structs.replace(
+        row, state="ready", owner=None, lease_until_ms=0, due_ms=due_ms, sent_ms=due_ms, strikes=strikes
     )
+    tx.save_stage(freed)
+    return freed
 
 
 def _bury(tx: Tx, row: StageRow, reason: str, about: Mapping[str, Any]) -> list[StageRow]:

@@ -37,7 +37,7 @@ def connect(url: str, *, middleware: Iterable[Middleware] = ()) -> RedisBroker:
 
 
 def send(broker: Broker, row: StageRow, *, delay_ms: int = 0, traceparent: str | None = None) -> None:
-    """Send one hint. Raises QueueUnavailable when Redis does not take it."""
+    """Send one hint, to arrive after `delay_ms`. Raises QueueUnavailable when Redis does not take it."""
     import redis
     from dramatiq import Message
     from dramatiq.errors import ConnectionError as BrokerDown
@@ -54,11 +54,14 @@ def send(broker: Broker, row: StageRow, *, delay_ms: int = 0, traceparent: str |
         raise QueueUnavailable(f"Redis did not take a message: {type(exc).__name__}") from exc
 
 
-def send_all(broker: Broker, rows: Iterable[StageRow], *, traceparent: str | None = None) -> bool:
-    """Send hints as well as it goes. False: Redis failed; the sweeper will send what is missing."""
+def send_all(broker: Broker, rows: Iterable[StageRow], *, traceparent: str | None = None, now_ms: int = 0) -> bool:
+    """Send hints as well as it goes. False: Redis failed; the sweeper will send what is missing.
+
+    With `now_ms`, the store's clock, a stage that is due later gets its hint then.
+    """
     try:
         for row in rows:
-            send(broker, row, traceparent=traceparent)
+            send(broker, row, delay_ms=max(0, row.due_ms - now_ms) if now_ms else 0, traceparent=traceparent)
     except QueueUnavailable:
         return False
     return True

@@ -18,6 +18,7 @@ import psutil
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.paths import Home
+from lerim_jobs.queue.processes import workers_running
 from tests.transcripts import write_claude
 from tests.waiting import until
 
@@ -55,6 +56,7 @@ class World:
     url: str = ""
     extra_env: dict[str, str] = field(default_factory=dict)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    name: str = "shop"
 
     def __post_init__(self) -> None:
         for folder in (self.home.root, self.project, self.claude, self.codex):
@@ -66,7 +68,7 @@ class World:
 
     @property
     def project(self) -> Path:
-        return self.root / "shop"
+        return self.root / self.name
 
     @property
     def claude(self) -> Path:
@@ -93,10 +95,18 @@ class World:
         }
 
     # --- set-up ---
-    def configure(self, *, window: int = 2000, lead: str = "", extract: str = "") -> None:
-        """Point all four roles at the model server."""
+    def configure(self, *, window: int = 2000, lead: str = "", extract: str = "", project: bool = False) -> None:
+        """Point all four roles at the model server, for everything or (`project`) for the current project only."""
         text = _CONFIG.format(url=self.url, window=window, lead=lead, extract=extract)
-        self.home.config.write_text(text, "utf-8")
+        path = self.project / ".lerim" / "config.toml" if project else self.home.config
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+
+    def move_to(self, name: str) -> None:
+        """Go on in another project of the same machine."""
+        self.name = name
+        self.project.mkdir()
+        self.lerim("project", "add", str(self.project))
 
     def session(self, session_id: str, says: Sequence[str], *, day: int = 1) -> Path:
         """A Claude Code session in the project's folder."""
@@ -126,7 +136,7 @@ class World:
 
     def memories(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Active memories except summaries, or those of one kind."""
-        found = self.json("memory", "list")
+        found = self.json("memory", "list", "--project", self.name)
         return [one for one in found if (one["kind"] != "summary" if kind is None else one["kind"] == kind)]
 
     def trace(self, job_id: str) -> list[dict[str, Any]]:
@@ -139,7 +149,7 @@ class World:
         """Real worker processes (each a dramatiq master with one child), ended by process id."""
         started = [self.start("workers", "--slots", str(slots)) for _ in range(count)]
         try:
-            until(lambda: len(self.json("status")[0]["workers"]) >= count, 30, what=f"{count} workers")
+            until(lambda: len(workers_running(self.home)) >= count, 30, what=f"{count} workers")
             yield started
         finally:
             for process in started:

@@ -8,6 +8,8 @@ from typing import cast
 
 from pydantic_ai.models import Model
 from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
 from lerim_jobs.providers import OFFLINE, ModelChoice, RoleChoice
@@ -52,9 +54,6 @@ def _model(choice: ModelChoice, timeout_s: float, key: str) -> Model:
 
 
 def _openai_compatible(choice: ModelChoice, key: str, settings: ModelSettings) -> Model:
-    from pydantic_ai.models.openai import OpenAIChatModel
-    from pydantic_ai.providers.openai import OpenAIProvider
-
     if choice.provider == "openrouter" and choice.key_variable:
         from pydantic_ai.models.openrouter import OpenRouterModel
         from pydantic_ai.providers.openrouter import OpenRouterProvider

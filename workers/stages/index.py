@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -225,7 +226,7 @@ def _take(ctx: StageContext, scan: _Scan, known: Mapping[str, Project]) -> tuple
     limit = ctx.input.get("max_sessions") or len(ready)
     if len(ready) > limit:
         left["over the limit of sessions per run"] = len(ready) - limit
-    return [_plan(ctx, scan, session, project_id) for session, project_id in ready[:limit]], left
+    return [_plan(ctx, scan, session, known[project_id]) for session, project_id in ready[:limit]], left
 
 
 def _left_because(ctx: StageContext, session: Session, project_id: str | None) -> str | None:
@@ -245,8 +246,8 @@ def _left_because(ctx: StageContext, session: Session, project_id: str | None) -
     return None
 
 
-def _plan(ctx: StageContext, scan: _Scan, session: Session, project_id: str) -> SessionPlan:
-    role = ctx.settings.roles.extract
+def _plan(ctx: StageContext, scan: _Scan, session: Session, project: Project) -> SessionPlan:
+    role = ctx.settings_of(Path(project.path)).roles.extract
     turn_from = 0 if ctx.input.get("force") else session.extracted_to
     turns = [*stored_turns(ctx, session), *scan.segments.get(session.stream, ())]
     windows = cut(
@@ -259,7 +260,7 @@ def _plan(ctx: StageContext, scan: _Scan, session: Session, project_id: str) -> 
         stream=session.stream,
         session_id=session.session_id,
         agent=session.agent,
-        project_id=project_id,
+        project_id=project.project_id,
         turn_from=turn_from,
         turn_to=session.turns,
         windows=len(windows),
