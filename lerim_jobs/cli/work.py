@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -119,21 +120,21 @@ def run_job(
 
     check_models(state.settings, state.env)
     address = embedded.ensure(state.home, state.settings, state.env)
-    with embedded.hold(state.home):
-        if no_wait:
-            requested = _request(state, kind, params, projects, address.url)
-            _print_id(requested.job_id, as_json=as_json, workers=bool(workers_running(state.home)))
-            return 0
-        if workers_running(state.home):
-            requested = _request(state, kind, params, projects, address.url)
-            line = follow(state, requested.job_id, timeout_s=timeout_s)
-        else:
-            note("No worker is running: starting one for this command (`lerim up` keeps one running).")
-            with temporary_worker(state.home, state.settings, state.env) as worker:
-                requested = _request(state, kind, params, projects, address.url)
-                line = follow(state, requested.job_id, timeout_s=timeout_s, worker=worker)
-    if address.started:
-        embedded.stop(state.home, only_if_unused=True)
+    ask_for = partial(_request, state, kind, params, projects, address.url)
+    if no_wait:
+        _print_id(ask_for().job_id, as_json=as_json, workers=bool(workers_running(state.home)))
+        return 0
+    try:
+        with embedded.hold(state.home):
+            if workers_running(state.home):
+                line = follow(state, ask_for().job_id, timeout_s=timeout_s)
+            else:
+                note("No worker is running: starting one for this command (`lerim up` keeps one running).")
+                with temporary_worker(state.home, state.settings, state.env) as worker:
+                    line = follow(state, ask_for().job_id, timeout_s=timeout_s, worker=worker)
+    finally:
+        if address.started:
+            embedded.stop(state.home, only_if_unused=True)
     return show_result(state, line, as_json=as_json)
 
 
