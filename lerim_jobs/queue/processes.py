@@ -190,10 +190,8 @@ def _watch(parent: int, above: int) -> None:
     watched = Known(above, identity.started_at(above)) if above else None
     while os.getppid() == parent and (watched is None or runs(watched)):
         time.sleep(_WATCH_EVERY_S)
-    # A living dramatiq master passes the signal on; a second one from here would cut running stages short.
-    master_lives = os.getppid() == parent and watched is not None and parent != watched.pid
-    with suppress(ProcessLookupError):
-        os.kill(parent if master_lives else os.getpid(), signal.SIGTERM)
+    # The master ends with its child, so this process is the only one that needs the signal.
+    os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_HARD_EXIT_S)
     os._exit(1)
 

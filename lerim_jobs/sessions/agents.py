@@ -36,7 +36,7 @@ class LineReader(Protocol):
         ...
 
     def finish(self) -> dict[str, Any]:
-        """The state for the next increment, once every line was given."""
+        """The state for the next increment, as of the last line given. Changes nothing."""
         ...
 
 

@@ -76,12 +76,9 @@ class ClaudeReader:
         self.talked = bool(state.get("talked"))
         self.sidechain = bool(state.get("sidechain"))
         self._stem = stem
-        self._summary_title: str | None = None
 
     def finish(self) -> dict[str, Any]:
-        """The state for the next increment, once every line was given."""
-        self.session_id = self.session_id or self._stem
-        self.title = self.title or self._summary_title
+        """The state for the next increment, as of the last line given."""
         state = {"session_id": self.session_id, "cwd": self.cwd, "talked": self.talked, "sidechain": self.sidechain}
         return {key: value for key, value in state.items() if value}
 
@@ -121,7 +118,7 @@ class ClaudeReader:
             if isinstance(title, str):
                 self.title = title
         if record.type == "summary" and isinstance(record.summary, str):
-            self._summary_title = record.summary
+            self.title = self.title or record.summary
         self.dropped[record.type if isinstance(record.type, str) else "untyped"] += 1
 
     def _talk(self, record: _Record) -> Iterator[Piece]:

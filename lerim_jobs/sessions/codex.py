@@ -45,14 +45,12 @@ class CodexReader:
         self.dropped: Counter[str] = Counter()
         self.parent: str | None = state.get("parent")
         self.cancelled_turns = 0
-        self._stem = stem
         self._events = bool(state.get("events"))
         self._stood_in: Counter[str] = Counter(state.get("stood_in", {}))
         self._said: Counter[str] = Counter(state.get("said", {}))
 
     def finish(self) -> dict[str, Any]:
-        """The state for the next increment, once every line was given."""
-        self.session_id = self.session_id or self._stem
+        """The state for the next increment, as of the last line given."""
         state = {
             "session_id": self.session_id,
             "cwd": self.cwd,

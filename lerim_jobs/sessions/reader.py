@@ -86,8 +86,8 @@ def read(found: Found, checkpoint: Checkpoint | None, *, now_ms: int, known: Kno
         already = frozenset(state.pop(_TAIL_KEYS, ()))
         reader = AGENTS[found.agent].reader(state, stem=path.stem)
         quiet = now_ms - found.mtime_ns // 1_000_000 > QUIET_MS
-        pieces, tail_keys = _pieces(file, reader, place, quiet=quiet)
-    return _reading(found, reader, pieces, place, checkpoint if resumed else None, already, tail_keys, known)
+        pieces, state = _pieces(file, reader, place, quiet=quiet)
+    return _reading(found, reader, pieces, place, checkpoint if resumed else None, already, state, known)
 
 
 def _same(found: Found, checkpoint: Checkpoint) -> bool:
@@ -109,22 +109,25 @@ def _goes_on(file: IO[bytes], found: Found, checkpoint: Checkpoint) -> bool:
     return _tail_hash(file.read(size)) == checkpoint.tail_hash if size else checkpoint.offset == 0
 
 
-def _pieces(file: IO[bytes], reader: LineReader, place: _Lines, *, quiet: bool) -> tuple[list[Piece], list[str]]:
+def _pieces(file: IO[bytes], reader: LineReader, place: _Lines, *, quiet: bool) -> tuple[list[Piece], dict[str, Any]]:
+    """The kept pieces, and the state behind the last complete line: an unfinished one will be read once more."""
     pieces: list[Piece] = []
-    tail_keys: list[str] = []
+    state: dict[str, Any] | None = None
     for line in lines(file):
         complete = line.endswith(b"\n")
         if not complete and not quiet:
             break
+        if not complete:
+            state = reader.finish()
         new = list(reader.read(line))
         for piece in new:
             _take(pieces, piece)
         if complete:
             place.offset += len(line)
             place.tail_hash = _tail_hash(line)
-        else:
-            tail_keys = [piece.key for piece in new] or ["nothing kept"]
-    return pieces, tail_keys
+        elif state is not None:
+            state[_TAIL_KEYS] = [piece.key for piece in new] or ["nothing kept"]
+    return pieces, reader.finish() if state is None else state
 
 
 def _take(pieces: list[Piece], piece: Piece) -> None:
@@ -146,14 +149,12 @@ def _reading(
     place: _Lines,
     checkpoint: Checkpoint | None,
     already: frozenset[str],
-    tail_keys: list[str],
+    state: dict[str, Any],
     known: Known,
 ) -> Reading:
-    state = reader.finish()
-    if tail_keys:
-        state[_TAIL_KEYS] = tail_keys
+    session_id = reader.session_id or Path(found.path).stem
     dropped = Counter(reader.dropped)
-    skip = already if checkpoint else known(reader.session_id, pieces[0].key) if pieces else frozenset()
+    skip = already if checkpoint else known(session_id, pieces[0].key) if pieces else frozenset()
     turns, redactions = _turns(pieces, skip, checkpoint.next_turn if checkpoint else 0, dropped)
     keys = {turn.key for turn in turns}
     prompts = sum(piece.human and piece.key in keys for piece in pieces)
@@ -162,7 +163,7 @@ def _reading(
         turns, prompts = [], 0
     return Reading(
         agent=found.agent,
-        session_id=reader.session_id,
+        session_id=session_id,
         turns=turns if not reason or checkpoint else [],
         offset=place.offset,
         tail_hash=place.tail_hash,

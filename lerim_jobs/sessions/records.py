@@ -44,6 +44,8 @@ def decode_line(line: bytes, decoder: msgspec.json.Decoder[R], problems: Counter
     if not clean:
         return []
     try:
+        if not clean.isascii():
+            clean.decode()  # the decoder leaves parts raw, where bad bytes would surface later
         return [decoder.decode(clean)]
     except (msgspec.DecodeError, UnicodeDecodeError):
         found = []

@@ -24,11 +24,13 @@ from lerim_jobs.queue.embedded import RedisAddress
 from tests.waiting import until
 
 _ENSURE = """
-import os, sys
+import os, sys, redis
 from pathlib import Path
 from lerim_jobs.config import Settings
 from lerim_jobs.paths import Home
 from lerim_jobs.queue import embedded
+print("ready", flush=True)
+sys.stdin.readline()
 print(embedded.ensure(Home(Path(sys.argv[1])), Settings(), os.environ).started)
 """
 
@@ -77,7 +79,15 @@ def test_a_second_call_finds_the_server_of_the_first(home: Home) -> None:
 
 def test_processes_that_start_together_start_one_server(home: Home) -> None:
     command = [sys.executable, "-c", _ENSURE, str(home.root)]
-    callers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    callers = [subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(4)]
+    # All wait at the same line first: imports take longer than starting a server.
+    for caller in callers:
+        assert caller.stdout
+        assert caller.stdout.readline() == "ready\n"
+    for caller in callers:
+        assert caller.stdin
+        caller.stdin.write("\n")
+        caller.stdin.flush()
     answers = [caller.communicate(timeout=20)[0].strip() for caller in callers]
     assert sorted(answers) == ["False", "False", "False", "True"]
     assert servers_in(home.redis) == [pid_of(home)]

@@ -1,0 +1,180 @@
+"""Finding files, matching projects, cutting windows, taking secrets out."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lerim_jobs.config import Agent
+from lerim_jobs.errors import ConfigError
+from lerim_jobs.sessions import discovery, projects
+from lerim_jobs.sessions.redaction import redact
+from lerim_jobs.sessions.transcript import Turn, find_quote
+from lerim_jobs.sessions.windows import CHARS_PER_TOKEN, cut
+
+
+def test_usual_folders_are_found_and_missing_ones_are_no_error(tmp_path: Path) -> None:
+    (tmp_path / ".claude" / "projects").mkdir(parents=True)
+    found = discovery.roots({"HOME": str(tmp_path)}, {})
+    assert found == {"claude_code": [tmp_path / ".claude" / "projects"]}
+
+
+def test_configured_folders_win_and_can_be_switched_off(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    env = {"HOME": str(tmp_path), "CODEX_HOME": str(tmp_path / "nowhere")}
+    given = {"claude_code": str(tmp_path / "here"), "codex": Agent(enabled=False)}
+    assert discovery.roots(env, given) == {"claude_code": [tmp_path / "here"]}
+    assert discovery.roots(env, {"claude_code": "~/here"}) == {"claude_code": [tmp_path / "here"]}
+
+
+def test_an_unknown_agent_in_the_settings_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"agents\.claud.*claude_code, codex"):
+        discovery.roots({"HOME": "/"}, {"claud": "/x"})
+
+
+def test_odd_things_are_counted_and_never_opened(tmp_path: Path) -> None:
+    (tmp_path / "root" / "deep").mkdir(parents=True)
+    (tmp_path / "outside.jsonl").write_text("{}\n")
+    (tmp_path / "root" / "deep" / "good.jsonl").write_text("{}\n")
+    (tmp_path / "root" / "folder.jsonl").mkdir()
+    (tmp_path / "root" / "folder.jsonl" / "inside.jsonl").write_text("{}\n")
+    (tmp_path / "root" / "notes.txt").write_text("x")
+    os.mkfifo(tmp_path / "root" / "pipe.jsonl")
+    (tmp_path / "root" / "link.jsonl").symlink_to(tmp_path / "outside.jsonl")
+    (tmp_path / "root" / "loop").symlink_to(tmp_path / "root")
+    found, unread = discovery.scan({"codex": [tmp_path / "root", tmp_path / "root" / "deep"]})
+    assert sorted(Path(one.path).name for one in found) == ["good.jsonl", "inside.jsonl"]
+    assert sorted((Path(one.path).name, one.reason) for one in unread) == [
+        ("folder.jsonl", "a folder, not a file"),
+        ("link.jsonl", "a symbolic link"),
+        ("pipe.jsonl", "not a file (p)"),
+    ]
+
+
+def test_a_missing_root_is_counted(tmp_path: Path) -> None:
+    found, unread = discovery.scan({"codex": [tmp_path / "gone"]})
+    assert found == []
+    assert "unreadable folder" in unread[0].reason
+
+
+def test_the_deepest_project_wins_and_names_that_only_begin_alike_do_not_match(tmp_path: Path) -> None:
+    known = {"outer": "/srv/shop", "inner": "/srv/shop/api"}
+    assert projects.match("/srv/shop/api/src", known) == "inner"
+    assert projects.match("/srv/shop", known) == "outer"
+    assert projects.match("/srv/shopping", known) is None
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert projects.match(str(tmp_path / "link" / "src"), {"p": str(tmp_path / "real")}) == "p"
+
+
+# --- windows ---------------------------------------------------------------------------------------
+TURNS = st.lists(st.text(st.sampled_from("ab \n"), min_size=1, max_size=400), max_size=25).map(
+    lambda texts: [Turn(n, "user", text, str(n)) for n, text in enumerate(texts)]
+)
+
+
+@given(turns=TURNS, max_tokens=st.integers(20, 120), overlap_tokens=st.integers(0, 19))
+def test_windows_hold_every_turn_in_order_and_keep_their_size(
+    turns: list[Turn], max_tokens: int, overlap_tokens: int
+) -> None:
+    windows = cut(turns, max_tokens=max_tokens, overlap_tokens=overlap_tokens)
+    covered = {n for window in windows for n in range(window.turn_from, window.turn_to)}
+    assert covered == {turn.n for turn in turns}
+    assert all(len(window.text) <= max_tokens * CHARS_PER_TOKEN for window in windows)
+    assert [window.index for window in windows] == list(range(len(windows)))
+    assert [window.turn_to for window in windows] == sorted(window.turn_to for window in windows)
+    letters = "".join(turn.text for turn in turns).replace(" ", "").replace("\n", "")
+    shown = "".join(window.text for window in windows).replace("User:", "").replace(" ", "").replace("\n", "")
+    assert len(shown) >= len(letters)
+
+
+def test_the_overlap_repeats_the_end_of_the_window_before() -> None:
+    turns = [Turn(n, "user", f"turn {n} " + "x" * 60, str(n)) for n in range(6)]
+    windows = cut(turns, max_tokens=70, overlap_tokens=30)
+    assert len(windows) > 1
+    for before, after in itertools.pairwise(windows):
+        assert after.turn_from == before.turn_to - 1
+
+
+def test_quotes_are_found_whatever_their_white_space_and_the_users_words_win() -> None:
+    turns = [
+        Turn(0, "tool", "we use tabs", "a"),
+        Turn(1, "assistant", "we  use\ntabs", "b"),
+        Turn(2, "user", "well, we use tabs here", "c"),
+    ]
+    found = find_quote(turns, " we use \n tabs ")
+    assert found is not None
+    assert found.n == 2
+    assert find_quote(turns, "we use spaces") is None
+    assert find_quote(turns, "  ") is None
+
+
+# --- redaction -------------------------------------------------------------------------------------
+SECRETS = {
+    "openai": "sk-" + "Ab3" * 12,
+    "anthropic": "sk-ant-api03-" + "Ab3_" * 12,
+    "github": "ghp_" + "A1b2" * 9,
+    "github fine": "github_pat_" + "A1b2_" * 9,
+    "gitlab": "glpat-" + "A1b2c3d4e5f6g7h8i9j0",
+    "aws": "AKIA" + "ABCDEFGH12345678",
+    "slack": "xoxb-" + "123456789012-abcdefghij",
+    "google": "AIza" + "Sy0123456789abcdefghijklmnopqrstuvw",
+    "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJlLWhlcmU",
+    "npm": "npm_" + "A1b2c3" * 6,
+    "hf": "hf_" + "A1b2c3" * 6,
+    "stripe": "sk_live_" + "A1b2c3d4e5f6g7h8",
+    "bearer": "Bearer " + "abcdef0123456789abcdef",
+    "url": "postgres://shop:hunter2secret@db.local/shop",
+    "assignment": 'api_key = "' + "q9w8e7r6t5y4u3i2o1p0a9s8d7f6" + '"',
+    "environment": "DB_PASSWORD=" + "q9w8e7r6t5y4u3i2",
+    "private key": "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\nabc\n-----END RSA PRIVATE KEY-----",
+    "open private key": "-----BEGIN PRIVATE KEY-----\nMIIEowIBAAKCAQEA",
+    "email": "jane.doe@example.org",
+}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_secrets_of_every_shape_are_taken_out(name: str) -> None:
+    secret = SECRETS[name]
+    text, count = redact(f"before {secret} after")
+    core = (
+        secret.split("://")[-1].split("@")[0].split("= ")[-1].split("=")[-1].strip('"').split("\n")[-1].split(" ")[-1]
+    )
+    assert count == 1
+    assert core not in text
+    assert text.startswith("before ")
+    assert "[REDACTED:" in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Use task-runner and disk-usage, not sk-.",
+        "The key of the map is a token; keys = sorted(tokens)",
+        "https://example.org/path?x=1 and git@github",
+        "bearer of bad news",
+        "def secret(key): return key == token",
+    ],
+)
+def test_plain_text_is_left_alone(text: str) -> None:
+    assert redact(text) == (text, 0)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a@", "key=", "sk-", "eyJ.", "://a:", "-----BEGIN PRIVATE KEY-----", "token: '", "a.b@c."]
+)
+def test_redaction_takes_linear_time(piece: str) -> None:
+    def seconds(size: int) -> float:
+        begin = time.perf_counter()
+        redact(piece * (size // len(piece)))
+        return time.perf_counter() - begin
+
+    seconds(1000)
+    small, large = seconds(20_000), seconds(200_000)
+    assert large < max(small, 0.002) * 60
