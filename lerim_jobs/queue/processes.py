@@ -30,6 +30,7 @@ from lerim_jobs.queue.termination import Known, descendants, end, runs
 
 __all__ = [
     "TEMPORARY",
+    "WATCHED_PID",
     "WATCH_PARENT",
     "ProcessInfo",
     "TemporaryWorker",
@@ -42,7 +43,10 @@ __all__ = [
 ]
 
 WATCH_PARENT = "LERIM_WATCH_PARENT"
-"""Environment variable: end when the process with this pid is gone; `1` means the parent of the dramatiq master."""
+"""Environment variable, `1` in processes that must end when who started them is gone."""
+
+WATCHED_PID = "LERIM_WATCHED_PID"
+"""Environment variable: who that is. Without it, the parent; for a worker child, the parent of its master."""
 
 TEMPORARY = "LERIM_TEMPORARY_WORKER"
 """Environment variable, `1` in a worker that lives as long as one command: other commands must not count on it."""
@@ -109,7 +113,7 @@ class TemporaryWorker:
 
     def __init__(self, home: Home, env: Mapping[str, str], command: Sequence[str]) -> None:
         self._home, self._command = home, list(command)
-        self._env = {**env, WATCH_PARENT: str(os.getpid()), TEMPORARY: "1"}
+        self._env = {**env, WATCH_PARENT: "1", WATCHED_PID: str(os.getpid()), TEMPORARY: "1"}
         self._process = self._start()
 
     @property
@@ -176,13 +180,14 @@ def temporary_worker(
 
 
 def watch_parent(env: Mapping[str, str]) -> None:
-    """In a worker child or the scheduler: end soon after the parent, or the process that WATCH_PARENT names, is gone.
+    """In a worker child: end soon after the master is gone, or with WATCH_PARENT also after who started the master.
 
-    A killed supervisor or command must not leave workers behind. The dramatiq master itself runs no code of ours, so
-    its children watch on its behalf.
+    A killed supervisor or command must not leave workers behind. The master itself runs no code of ours, so its
+    children watch on its behalf.
     """
-    parent, named = os.getppid(), env.get(WATCH_PARENT, "")
-    above = _parent_of(parent) if named == "1" else int(named) if named.isdigit() else 0
+    parent, above, named = os.getppid(), 0, env.get(WATCHED_PID, "")
+    if env.get(WATCH_PARENT) == "1":
+        above = int(named) if named.isdigit() else _parent_of(parent)
     threading.Thread(target=_watch, args=(parent, above), name="parent", daemon=True).start()
 
 

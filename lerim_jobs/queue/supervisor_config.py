@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 
-from lerim_jobs.queue.processes import WATCH_PARENT
+from lerim_jobs.queue.processes import WATCH_PARENT, WATCHED_PID
 
 __all__ = ["render"]
 
@@ -47,7 +47,7 @@ stdout_logfile_maxbytes=5MB
 stdout_logfile_backups=2
 """
 # The shell's parent is supervisord: from it the workers learn whose end is theirs too.
-_TELL_PARENT = f'{WATCH_PARENT}=$PPID exec "$@"'
+_TELL_PARENT = f'{WATCH_PARENT}=1 {WATCHED_PID}=$PPID exec "$@"'
 
 
 def render(programs: Mapping[str, Sequence[str]], *, workers: int) -> str:

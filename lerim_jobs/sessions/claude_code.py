@@ -90,16 +90,16 @@ class ClaudeReader:
     def read(self, line: bytes) -> Iterator[Piece]:
         """The kept pieces of one line."""
         for record in decode_line(line, _record, self.dropped):
-            self._note(record)
+            at_ms = self._note(record)
             if record.type not in ("user", "assistant"):
                 self._other(record)
             elif record.isSidechain is True:
                 self.sidechain = True
                 self.dropped["sidechain"] += 1
             else:
-                yield from self._talk(record)
+                yield from self._talk(record, at_ms)
 
-    def _note(self, record: _Record) -> None:
+    def _note(self, record: _Record) -> int | None:
         if not self.session_id and isinstance(record.sessionId, str):
             self.session_id = record.sessionId
         if isinstance(record.worktreeSession, dict) and isinstance(record.worktreeSession.get("originalCwd"), str):
@@ -112,6 +112,7 @@ class ClaudeReader:
         if at_ms is not None:
             self.first_ms = at_ms if self.first_ms is None else self.first_ms
             self.last_ms = at_ms
+        return at_ms
 
     def _other(self, record: _Record) -> None:
         for title in (record.customTitle, record.aiTitle):
@@ -121,14 +122,14 @@ class ClaudeReader:
             self.title = self.title or record.summary
         self.dropped[record.type if isinstance(record.type, str) else "untyped"] += 1
 
-    def _talk(self, record: _Record) -> Iterator[Piece]:
+    def _talk(self, record: _Record, at_ms: int | None) -> Iterator[Piece]:
         self.talked = True
         reason = next((why for why, hit in _DROP if getattr(record, hit) is True), None)
         message = self._message_of(record)
         if reason or message is None:
             self.dropped[reason or "no message"] += 1
             return
-        pieces = list(self._pieces(record, message))
+        pieces = list(self._pieces(record, message, at_ms))
         if not pieces:
             self.dropped["nothing to keep"] += 1
         yield from pieces
@@ -146,9 +147,8 @@ class ClaudeReader:
             return None
         return message
 
-    def _pieces(self, record: _Record, message: _Message) -> Iterator[Piece]:
+    def _pieces(self, record: _Record, message: _Message, at_ms: int | None) -> Iterator[Piece]:
         uuid = record.uuid if isinstance(record.uuid, str) else digest(bytes(record.message))
-        at_ms = parse_ms(record.timestamp)
         blocks = _content(message.content)
         answers = any(block.type == "tool_result" for block in blocks)
         for number, block in enumerate(blocks):

@@ -113,6 +113,7 @@ def _pieces(file: IO[bytes], reader: LineReader, place: _Lines, *, quiet: bool) 
     """The kept pieces, and the state behind the last complete line: an unfinished one will be read once more."""
     pieces: list[Piece] = []
     state: dict[str, Any] | None = None
+    last = b""
     for line in lines(file):
         complete = line.endswith(b"\n")
         if not complete and not quiet:
@@ -124,9 +125,10 @@ def _pieces(file: IO[bytes], reader: LineReader, place: _Lines, *, quiet: bool) 
             _take(pieces, piece)
         if complete:
             place.offset += len(line)
-            place.tail_hash = _tail_hash(line)
+            last = line
         elif state is not None:
             state[_TAIL_KEYS] = [piece.key for piece in new] or ["nothing kept"]
+    place.tail_hash = _tail_hash(last) if last else place.tail_hash
     return pieces, reader.finish() if state is None else state
 
 

@@ -33,24 +33,28 @@ _PATTERNS: list[tuple[str, tuple[str, ...], str]] = [
     (
         "secret",
         ("key", "token", "secret", "passw"),
-        r"(?i)\b[a-z0-9_.-]{0,40}(?:key|token|secret|passwo?r?d)[\"']?\s{0,4}[:=]\s{0,4}[\"'][^\s\"']{12,400}[\"']",
+        r"(?i)(?:key|token|secret|passwo?r?d)[\"']?\s{0,4}[:=]\s{0,4}[\"'][^\s\"']{12,400}[\"']",
     ),
     (
         "secret",
         ("key", "token", "secret", "passw"),
-        r"(?i)\b[a-z0-9_.-]{0,40}(?:key|token|secret|passwo?r?d)\s{0,4}=\s{0,4}[A-Za-z0-9_+/.=-]{16,400}",
+        r"(?i)(?:key|token|secret|passwo?r?d)\s{0,4}=\s{0,4}[A-Za-z0-9_+/.=-]{16,400}",
     ),
     ("email", ("@",), r"\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,5}\b"),
 ]
-_COMPILED = [(kind, hints, re.compile(pattern)) for kind, hints, pattern in _PATTERNS]
+_COMPILED = [(kind, frozenset(hints), re.compile(pattern)) for kind, hints, pattern in _PATTERNS]
+_HINTS = sorted({hint for _, hints, _ in _PATTERNS for hint in hints})
 
 
 def redact(text: str) -> tuple[str, int]:
     """The text with every secret replaced by `[REDACTED:kind]`, and how many there were."""
     lowered = text.lower()
+    present = {hint for hint in _HINTS if hint in lowered}
+    if not present:
+        return text, 0
     count = 0
     for kind, hints, pattern in _COMPILED:
-        if any(hint in lowered for hint in hints):
+        if not present.isdisjoint(hints):
             text, hits = pattern.subn(f"[REDACTED:{kind}]", text)
             count += hits
     return text, count

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,16 @@ class _Scan:
     blobs: list[bytes] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    beginnings: dict[str, set[str]] = field(default_factory=dict)
+    """Streams by the key of their first turn: copies and forks begin alike."""
+
+    def __post_init__(self) -> None:
+        for session in self.sessions.values():
+            self.note_beginning(session)
+
+    def note_beginning(self, session: Session) -> None:
+        if session.first_key:
+            self.beginnings.setdefault(session.first_key, set()).add(session.stream)
 
     def skip(self, reason: str) -> None:
         self.counts["skipped"] += 1
@@ -124,6 +135,7 @@ def _read_file(ctx: StageContext, scan: _Scan, file: Found, session: Session | N
     scan.counts.update(turns=len(turns), kept_bytes=reading.kept_bytes, redactions=reading.redactions)
     scan.add(stream, event)
     scan.sessions[stream] = _with(scan.sessions.get(stream), stream, event)
+    scan.note_beginning(scan.sessions[stream])
 
 
 def _numbered(turns: Sequence[Turn], session: Session | None, checkpoint: Checkpoint | None) -> list[Turn]:
@@ -149,11 +161,10 @@ def _checkpoint(mark: FileMark, session: Session) -> Checkpoint:
 
 def _known_keys(ctx: StageContext, scan: _Scan, agent: str, session_id: str, first_key: str) -> frozenset[str]:
     """Keys of what is kept of this session, and of sessions that begin with the same turn: copies and forks."""
-    own = session_stream(agent, session_id)
     keys: set[str] = set()
-    for session in scan.sessions.values():
-        if session.stream == own or session.first_key == first_key:
-            keys.update(turn.key for turn in scan.segments.get(session.stream, ()))
+    for stream in {session_stream(agent, session_id), *scan.beginnings.get(first_key, ())}:
+        keys.update(turn.key for turn in scan.segments.get(stream, ()))
+        if session := scan.sessions.get(stream):
             keys.update(turn.key for turn in stored_turns(ctx, session))
     return frozenset(keys)
 
@@ -216,12 +227,15 @@ def _take(ctx: StageContext, scan: _Scan, known: Mapping[str, Project]) -> tuple
     left: Counter[str] = Counter()
     folders = {key: project.path for key, project in known.items()}
     ready: list[tuple[Session, str]] = []
+    match = cache(lambda cwd: projects.match(cwd, folders))
     for session in sorted(scan.sessions.values(), key=lambda one: (one.last_ms or 0, one.stream)):
-        project_id = projects.match(session.cwd, folders) if session.cwd else None
+        if not session.human_prompts or not (session.waiting or ctx.input.get("force")):
+            continue
+        project_id = match(session.cwd) if session.cwd else None
         reason = _left_because(ctx, session, project_id)
         if reason:
             left[reason] += 1
-        elif project_id and (session.waiting or (ctx.input.get("force") and session.human_prompts)):
+        elif project_id:
             ready.append((session, project_id))
     limit = ctx.input.get("max_sessions") or len(ready)
     if len(ready) > limit:
@@ -231,8 +245,6 @@ def _take(ctx: StageContext, scan: _Scan, known: Mapping[str, Project]) -> tuple
 
 def _left_because(ctx: StageContext, session: Session, project_id: str | None) -> str | None:
     params: Mapping[str, Any] = ctx.input
-    if not session.human_prompts or not (session.waiting or params.get("force")):
-        return None
     if params.get("agents") and session.agent not in params["agents"]:
         return "another agent"
     if params.get("session_id") and not session.session_id.startswith(params["session_id"]):
