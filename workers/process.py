@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ class WorkerProcess:
         self.owner = ""
         self.runner: Runner | None = None
         self._stopping = threading.Event()
+        self._leaving = threading.Lock()
         self._telemetry: Telemetry | None = None
         address = embedded.ensure(self.home, self.settings, env)
         self.broker = connect(address.url, middleware=[LifeCycle(self)])
@@ -88,16 +90,22 @@ class WorkerProcess:
     def begin_stop(self) -> None:
         """Give running stages a moment, then hand them back and leave, whatever still runs."""
         self._stopping.set()
-        grace_s = float(self.env.get("LERIM_STOP_GRACE_S") or _DEFAULT_GRACE_S)
-        timer = threading.Timer(grace_s, self._leave, kwargs={"code": 0})
-        timer.daemon = True
-        timer.start()
+        threading.Thread(target=self._leave_soon, name="stop", daemon=True).start()
 
     def end_stop(self) -> None:
         """Every thread has stopped by itself."""
         self._leave(code=0)
 
+    def _leave_soon(self) -> None:
+        """As soon as no stage runs: waiting for idle threads to notice would only cost time."""
+        deadline = time.monotonic() + float(self.env.get("LERIM_STOP_GRACE_S") or _DEFAULT_GRACE_S)
+        while self.runner and self.runner.leases.held() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self._leave(code=0)
+
     def _leave(self, *, code: int) -> None:
+        if not self._leaving.acquire(blocking=False):
+            return
         if self.runner:
             try:
                 self.runner.leases.stop()

@@ -119,22 +119,23 @@ def run_job(
     from lerim_jobs.queue.processes import temporary_worker, workers_running
 
     check_models(state.settings, state.env)
-    address = embedded.ensure(state.home, state.settings, state.env)
-    ask_for = partial(_request, state, kind, params, projects, address.url)
-    if no_wait:
-        _print_id(ask_for().job_id, as_json=as_json, workers=bool(workers_running(state.home)))
-        return 0
     try:
         with embedded.hold(state.home):
-            if workers_running(state.home):
+            address = embedded.ensure(state.home, state.settings, state.env)
+            ask_for = partial(_request, state, kind, params, projects, address.url)
+            lasting = [one for one in workers_running(state.home) if not one.temporary]
+            if no_wait:
+                _print_id(ask_for().job_id, as_json=as_json, workers=bool(lasting))
+                return 0
+            if lasting:
                 line = follow(state, ask_for().job_id, timeout_s=timeout_s)
             else:
                 note("No worker is running: starting one for this command (`lerim up` keeps one running).")
                 with temporary_worker(state.home, state.settings, state.env) as worker:
                     line = follow(state, ask_for().job_id, timeout_s=timeout_s, worker=worker)
     finally:
-        if address.started:
-            embedded.stop(state.home, only_if_unused=True)
+        # Whoever is the last to use the embedded Redis stops it; what it held is in the log.
+        embedded.stop(state.home, only_if_unused=True)
     return show_result(state, line, as_json=as_json)
 
 

@@ -28,9 +28,16 @@ def connect(url: str, *, middleware: Iterable[Middleware] = ()) -> RedisBroker:
     """A broker with no middleware but the given: retries, limits and results belong to the log."""
     import redis
     from dramatiq.brokers.redis import RedisBroker
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
     pool = redis.ConnectionPool.from_url(
-        url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=_SOCKET_TIMEOUT_S, health_check_interval=30
+        url,
+        socket_timeout=_SOCKET_TIMEOUT_S,
+        socket_connect_timeout=_SOCKET_TIMEOUT_S,
+        health_check_interval=30,
+        # A dropped connection is worth one more try; a dead server is the sweeper's business, not a reason to wait here.
+        retry=Retry(NoBackoff(), 1),
     )
     client = redis.Redis(connection_pool=pool)
     return RedisBroker(client=client, middleware=list(middleware))  # type: ignore[no-untyped-call]  # upstream has no types

@@ -1,0 +1,130 @@
+"""What the documentation says is what happens: its commands run, its tables name real commands, its files are valid."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.world import World
+from tests.transcripts import write_claude
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+
+def commands(page: Path) -> list[str]:
+    """Lines behind `$ ` in console blocks."""
+    blocks = re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    write_claude(
+        made.claude,
+        "aaaaaaaa-0000-4000-8000-000000000001",
+        str(tmp_path / "code" / "shop"),
+        ["We decided to use Postgres instead of MySQL for the orders database."],
+        day=22,
+    )
+    (tmp_path / "code" / "shop").mkdir(parents=True)
+    with made.workers(1):
+        yield made
+    made.close()
+    assert not made.ours()
+
+
+def test_every_documented_command_runs(machine: World) -> None:
+    ran = []
+    job = ""
+    for command in (line for page in PAGES for line in commands(page)):
+        if command.startswith(("make ", "pip ")):
+            continue
+        shell = command.replace("lerim sync", "lerim sync --window all").replace("JOB", job)
+        done = subprocess.run(
+            ["sh", "-c", shell],
+            env=machine.env | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            cwd=machine.root,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{machine.logs()}"
+        ran.append(command)
+        job = machine.json("jobs", "list")[0]["job_id"] if "sync" in command else job
+    assert len(ran) >= 12
+
+
+def test_documented_make_targets_exist() -> None:
+    targets = {command.split()[1] for page in PAGES for command in commands(page) if command.startswith("make ")}
+    for target in targets | {"bench", "test-sessions", "lock", "clean"}:
+        done = subprocess.run(
+            ["make", "-n", target, "LERIM_TEST_SESSIONS=x"], cwd=REPOSITORY, capture_output=True, check=False
+        )
+        assert done.returncode == 0, target
+
+
+def test_every_command_in_the_table_has_a_help_page(tmp_path: Path) -> None:
+    table = re.findall(r"^\| `lerim ([a-z ]+)", (REPOSITORY / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert len(table) >= 9
+    for words in table:
+        done = subprocess.run(
+            [sys.executable, "-m", "lerim_jobs.cli", *words.split(), "--help"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, words
+
+
+def test_documented_sync_options_exist() -> None:
+    row = next(
+        line for line in (REPOSITORY / "README.md").read_text("utf-8").splitlines() if line.startswith("| `lerim sync`")
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "lerim_jobs.cli", "sync", "--help"], capture_output=True, text=True, check=False
+    )
+    for option in re.findall(r"--[a-z-]+", row):
+        assert option in done.stdout, option
+
+
+def test_the_compose_file_is_valid() -> None:
+    tool = Path(sys.executable).with_name("check-jsonschema")
+    done = subprocess.run(
+        [tool, "--builtin-schema", "vendor.compose-spec", "compose.yaml"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_procfile_is_valid_and_names_workers_and_scheduler() -> None:
+    tool = Path(sys.executable).with_name("honcho")
+    done = subprocess.run([tool, "check"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "workers" in done.stderr + done.stdout
+    assert "scheduler" in done.stderr + done.stdout
+
+
+def test_the_lock_file_has_hashes_and_no_index_address() -> None:
+    text = (REPOSITORY / "requirements.lock").read_text("utf-8")
+    assert "://" not in text
+    assert text.count("--hash=sha256:") > 500
+
+
+def test_the_toml_example_is_a_valid_settings_file(tmp_path: Path) -> None:
+    from lerim_jobs import config
+
+    (block,) = re.findall(r"```toml\n(.*?)```", (REPOSITORY / "README.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "config.toml").write_text(block, "utf-8")
+    settings = config.load({"LERIM_HOME": str(tmp_path)})
+    assert settings.roles.extract.model == "qwen3:8b"
