@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import overhead, scan
@@ -39,9 +40,7 @@ def _starts(place: Path, runs: int) -> list[tuple[str, str]]:
     bare = _median(lambda: subprocess.run([sys.executable, "-c", "pass"], env=env, check=True), runs)
     rows = [("start: bare python -c pass", f"{bare * 1000:.0f} ms = 1.0")]
     for name, command in commands.items():
-        median = _median(
-            lambda command=command: subprocess.run(command, env=env, capture_output=True, check=True), runs
-        )
+        median = _median(partial(subprocess.run, command, env=env, capture_output=True, check=True), runs)
         rows.append((f"start: lerim {name}", f"{median / bare:.1f} x bare python"))
     return rows
 

@@ -113,7 +113,7 @@ def test_honcho_stops_in_time_with_a_stage_in_flight_and_nothing_is_lost(world: 
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    world.processes.append(honcho)  # type: ignore[arg-type]
+    world.processes.append(honcho)
     until(lambda: (now := world.json("status")[0])["workers"] and now["scheduler"], 30, what="workers and scheduler")
     job_id = enqueue(world)
     until(lambda: owner_pid(world, job_id, "extract"), 30, what="a running extract")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lerim_jobs.log.events import StageStarted
 from tests.e2e.traces import whole_trace
 from tests.e2e.world import World
 from tests.model_server import ModelServer, status
@@ -27,7 +28,7 @@ def test_two_sessions_and_several_windows_over_two_processes(shared: World, mode
     names = [span.name for span in spans]
     assert names.count("Extract window #0") == 2
     assert "Extract window #2" in names
-    workers = {row.as_(type(row.event)).worker for row in shared.events(done["job_id"]) if row.type == "StageStarted"}  # type: ignore[arg-type, attr-defined, type-var]
+    workers = {row.event.worker for row in shared.events(done["job_id"]) if isinstance(row.event, StageStarted)}
     assert len(workers) == 2
     chats = [span for span in spans if span.attributes.get("gen_ai.operation.name") == "chat"]
     assert len(chats) == len(model.served)

@@ -10,7 +10,7 @@ import pytest
 from lerim_jobs.errors import CorruptLog
 from lerim_jobs.log import codec
 from lerim_jobs.log.codec import Recorded, encode, schema_of
-from lerim_jobs.log.events import EVENTS, TraceClosed
+from lerim_jobs.log.events import EVENTS, SCHEMA, TraceClosed
 from tests.golden.make import ROWS
 
 GOLDEN: list[dict[str, Any]] = [msgspec.json.decode(line) for line in ROWS.read_text("utf-8").splitlines()]
@@ -38,7 +38,7 @@ def test_an_unknown_type_and_a_newer_schema_are_skipped_not_fatal() -> None:
 
 
 def test_an_older_schema_is_lifted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(codec.SCHEMA, "TraceClosed", 2)
+    monkeypatch.setitem(SCHEMA, "TraceClosed", 2)
     monkeypatch.setitem(codec.LIFTS, ("TraceClosed", 1), lambda data: {"spans": data["count"]})
     assert recorded("TraceClosed", 1, {"count": 3}).event == TraceClosed(spans=3)
 

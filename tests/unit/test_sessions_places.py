@@ -28,7 +28,7 @@ def test_usual_folders_are_found_and_missing_ones_are_no_error(tmp_path: Path) -
 def test_configured_folders_win_and_can_be_switched_off(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     env = {"HOME": str(tmp_path), "CODEX_HOME": str(tmp_path / "nowhere")}
-    given = {"claude_code": str(tmp_path / "here"), "codex": Agent(enabled=False)}
+    given: dict[str, str | Agent] = {"claude_code": str(tmp_path / "here"), "codex": Agent(enabled=False)}
     assert discovery.roots(env, given) == {"claude_code": [tmp_path / "here"]}
     assert discovery.roots(env, {"claude_code": "~/here"}) == {"claude_code": [tmp_path / "here"]}
 
