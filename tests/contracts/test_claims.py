@@ -264,6 +264,23 @@ def test_a_sweep_resends_what_a_dead_worker_left_and_only_once(store: Store) -> 
     assert sent == ["index"]
 
 
+def test_two_sweeps_at_once_send_a_stage_once(store: Store) -> None:
+    request_job(store, "j", requested())
+    taken(store, "index", "w1")
+    backdate(store, 10_000)
+    sent: list[str] = []
+    inner: list[int] = []
+
+    def alive(owner: str) -> bool:
+        if not inner:
+            inner.append(1)
+            sweep(store, lambda row: sent.append("inner"), alive=nobody_lives, queue_empty=lambda queue: False)
+        return False
+
+    sweep(store, lambda row: sent.append("outer"), alive=alive, queue_empty=lambda queue: False)
+    assert sent == ["inner"]
+
+
 def test_a_sweep_resends_waiting_stages_soon_when_the_queue_lost_everything(store: Store) -> None:
     request_job(store, "j", requested())
     backdate(store, 5_000)
