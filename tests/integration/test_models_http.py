@@ -1,0 +1,298 @@
+"""The model layer over real HTTP: each fault has its outcome, answers are paid once, agents decide everything."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic_ai.models.instrumented import InstrumentationSettings
+
+from lerim_jobs.config import Role, Roles, Settings
+from lerim_jobs.errors import JobsError, ModelRefused, ModelUnavailable, RateLimited, WrongKey
+from lerim_jobs.memory.memory import Memory
+from lerim_jobs.memory.proposals import Candidate
+from tests.model_server import ModelServer, Step, brain, hang, raw, reset, status, text, tools
+from workers.agents import answerer, curator, lead
+from workers.models import Models, extraction
+from workers.models.journal import Called, CallFailed
+
+KEY = "sk-test-marker-0123456789"
+SECRET = "MARKER-IN-THE-PROMPT"
+ENV = {"OPENAI_API_KEY": KEY}
+
+
+class Notebook:
+    """A journal in memory."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, int], bytes] = {}
+        self.calls: list[Called] = []
+        self.failures: list[CallFailed] = []
+
+    def find(self, request_hash: str, occurrence: int) -> bytes | None:
+        return self.answers.get((request_hash, occurrence))
+
+    def record(self, call: Called, answer: bytes) -> None:
+        self.answers[call.request_hash, call.occurrence] = answer
+        self.calls.append(call)
+
+    def failed(self, call: CallFailed) -> None:
+        self.failures.append(call)
+
+
+class Shelf:
+    """Memories for agents."""
+
+    def __init__(self, *memories: Memory) -> None:
+        self.memories = list(memories)
+
+    def search(self, query: str, limit: int) -> list[Memory]:
+        return self.memories[:limit]
+
+    def read(self, memory_id: str) -> Memory | None:
+        return next((one for one in self.memories if one.memory_id == memory_id), None)
+
+    def list(self, kind: str | None, limit: int) -> list[Memory]:
+        return self.memories[:limit]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: ModelServer) -> ModelServer:
+    running.reset()
+    return running
+
+
+def models(
+    server: ModelServer, notebook: Notebook | None = None, *, include_content: bool = True, **role: Any
+) -> Models:
+    one = Role(**{"provider": "openai", "model": "main-model", "api_base": server.url, **role})
+    settings = Settings(roles=Roles(lead=one, explorer=one, extract=one, summarize=one))
+    return Models(settings=settings, env=ENV, journal=notebook or Notebook(), include_content=include_content)
+
+
+def memory(memory_id: str = "m1", title: str = "Tabs it is") -> Memory:
+    return Memory(memory_id, "p", "decision", title, "We use tabs.", 0.8, 3, 0, 0, 0)
+
+
+TABS = Candidate("decision", "We use tabs", "We use tabs.", 0.8, "REMEMBER: we use tabs")
+
+
+# --- faults ----------------------------------------------------------------------------------------
+FAULTS: list[tuple[str, Step, type[JobsError]]] = [
+    ("429", status(429, retry_after_s=7), RateLimited),
+    ("quota", status(429, error_code="insufficient_quota"), ModelUnavailable),
+    ("500", status(500), ModelUnavailable),
+    ("503", status(503), ModelUnavailable),
+    ("timeout", hang(3), ModelUnavailable),
+    ("reset", reset(), ModelUnavailable),
+    ("truncated", raw('{"id": "x", "choices": [{"mess'), ModelUnavailable),
+    ("html", raw("<html>sorry</html>"), ModelUnavailable),
+    ("wrong shape", raw('{"hello": "world"}'), ModelUnavailable),
+    ("401", status(401), WrongKey),
+    ("403", status(403), WrongKey),
+    ("404", status(404), ModelRefused),
+    ("400", status(400), ModelRefused),
+    ("context", status(400, error_code="context_length_exceeded"), ModelRefused),
+]
+
+
+@pytest.mark.parametrize(("fault", "kind"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS])
+def test_each_fault_has_its_outcome_after_one_request_and_says_nothing_private(
+    server: ModelServer, fault: Step, kind: type[JobsError]
+) -> None:
+    server.script(fault)
+    notebook = Notebook()
+    with pytest.raises(kind) as caught:
+        extraction.extract(models(server, notebook, timeout_seconds=1.0), f"User: {SECRET}")
+    assert type(caught.value) is kind
+    assert len(server.requests) == 1
+    assert [one.error_type for one in notebook.failures] == [kind.__name__]
+    told = f"{caught.value!r} {caught.value.__cause__!r} {notebook.failures}"
+    assert KEY not in told
+    assert SECRET not in told
+    if isinstance(caught.value, RateLimited):
+        assert caught.value.retry_after_s == 7
+
+
+def test_the_next_model_answers_and_the_first_failure_is_recorded(server: ModelServer) -> None:
+    server.down.add("main-model")
+    notebook = Notebook()
+    found = extraction.extract(models(server, notebook, fallback_models=("other/model:free",)), "User: REMEMBER: x y")
+    assert found[0].title == "x y"
+    (call,) = notebook.calls
+    assert (call.model_asked, call.model) == ("main-model", "other/model:free")
+    assert [one["model"] for one in call.failed] == ["main-model"]
+
+
+def test_a_wrong_key_never_falls_back(server: ModelServer) -> None:
+    server.script(status(401), model="main-model")
+    with pytest.raises(WrongKey):
+        extraction.extract(models(server, fallback_models=("backup",)), "User: REMEMBER: x y")
+    assert server.asked("backup") == 0
+
+
+def test_when_every_model_fails_the_error_that_can_still_get_better_decides(server: ModelServer) -> None:
+    server.script(status(400), model="main-model")
+    server.script(status(429, retry_after_s=2), model="backup")
+    with pytest.raises(RateLimited):
+        extraction.extract(models(server, fallback_models=("backup",)), "User: REMEMBER: x y")
+
+
+# --- paid once -------------------------------------------------------------------------------------
+def test_a_second_attempt_replays_every_answer(server: ModelServer) -> None:
+    notebook = Notebook()
+    first = models(server, notebook)
+    proposals = lead.integrate(first, [TABS], Shelf())
+    calls = len(server.requests)
+    assert (first.calls, first.replayed) == (calls, 0)
+    second = models(server, notebook)
+    assert lead.integrate(second, [TABS], Shelf()) == proposals
+    assert (second.calls, second.replayed, len(server.requests)) == (0, calls, calls)
+
+
+def test_another_request_never_gets_an_old_answer(server: ModelServer) -> None:
+    notebook = Notebook()
+    extraction.extract(models(server, notebook), "User: REMEMBER: one thing")
+    other = extraction.extract(models(server, notebook), "User: REMEMBER: another thing")
+    assert other[0].title == "another thing"
+    assert len(server.requests) == 2
+
+
+def test_an_answer_that_cannot_be_parsed_is_asked_for_once_more_and_both_are_counted(server: ModelServer) -> None:
+    server.script(text("I would rather chat."))
+    notebook = Notebook()
+    found = extraction.extract(models(server, notebook), "User: REMEMBER: one thing")
+    assert [one.title for one in found] == ["one thing"]
+    assert [call.occurrence for call in notebook.calls] == [0, 1]
+    assert len({call.request_hash for call in notebook.calls}) == 1
+    server.script(text("chat"), text("chat again"))
+    with pytest.raises(ModelRefused, match="2 answers"):
+        extraction.extract(models(server), "User: REMEMBER: one thing")
+    assert len(server.requests) == 4
+
+
+def test_tokens_are_those_the_server_charged(server: ModelServer) -> None:
+    notebook = Notebook()
+    lead.integrate(models(server, notebook), [TABS], Shelf())
+    assert sum(call.tokens_in for call in notebook.calls) == server.tokens_in
+    assert sum(call.tokens_out for call in notebook.calls) == server.tokens_out
+    assert {call.cost_usd for call in notebook.calls} == {None}
+
+
+# --- agents ----------------------------------------------------------------------------------------
+def test_the_lead_is_asked_again_until_every_candidate_is_decided(server: ModelServer) -> None:
+    two = [TABS, msgspec.structs.replace(TABS, title="Deploy on Mondays")]
+    server.script(
+        tools(("add_memory", {"candidate": 0})),
+        text("I am done."),
+        tools(("skip", {"candidate": 9, "reason": "x"}), ("update_memory", {"candidate": 1, "memory_id": "nope"})),
+        tools(("update_memory", {"candidate": 1, "memory_id": "m1", "reason": "newer"})),
+        text("Now I am."),
+    )
+    found = lead.integrate(models(server), two, Shelf(memory()))
+    assert [(one.action, one.candidate, one.memory_id, one.version) for one in found] == [
+        ("add", 0, None, None),
+        ("update", 1, "m1", 3),
+    ]
+    assert "candidates [1] are not decided" in json.dumps(server.requests[2])
+
+
+def test_the_lead_sees_its_own_proposals_on_top_of_what_is_stored(server: ModelServer) -> None:
+    server.script(tools(("add_memory", {"candidate": 0})), tools(("search_memories", {"query": "tabs"})), text("Done."))
+    lead.integrate(models(server), [TABS], Shelf(memory()))
+    results = [one["content"] for one in server.requests[-1]["messages"] if one["role"] == "tool"]
+    assert json.loads(results[-1])["pending"] == [{"candidate": 0, "title": "We use tabs"}]
+    assert json.loads(results[-1])["found"][0]["memory_id"] == "m1"
+
+
+def test_an_agent_that_never_ends_is_stopped_by_max_iterations(server: ModelServer) -> None:
+    server.answer = lambda request: tools(("search_memories", {"query": "x"}))
+    with pytest.raises(ModelRefused, match="max_iterations"):
+        lead.integrate(models(server, max_iterations=3), [TABS], Shelf())
+    assert len(server.requests) == 3
+
+
+def test_an_explorer_that_gets_nowhere_does_not_fail_the_lead(server: ModelServer) -> None:
+    def answer(request: dict[str, Any]) -> Step:
+        names = {tool["function"]["name"] for tool in request["tools"]}
+        return tools(("search_memories", {"query": "x"})) if "read_memory" in names else brain(request)
+
+    server.answer = answer
+    assert [one.action for one in lead.integrate(models(server), [TABS], Shelf())] == ["add"]
+    assert "found no answer" in json.dumps(server.requests[-1])
+
+
+def test_an_answer_may_only_cite_what_was_found(server: ModelServer) -> None:
+    final: Callable[[list[str]], Step] = lambda ids: tools(("final_result", {"answer": "Tabs.", "memory_ids": ids}))  # noqa: E731
+    server.script(tools(("search_memories", {"query": "tabs"})), final(["m1", "invented"]), final(["m1"]))
+    found = answerer.answer(models(server), "Tabs or spaces?", Shelf(memory()))
+    assert (found.text, found.citations) == ("Tabs.", ["m1"])
+    assert "invented" in json.dumps(server.requests[-1])
+
+
+def test_the_curator_proposes_merges_and_archives_each_memory_once(server: ModelServer) -> None:
+    merge = {"survivor": "m1", "absorbed": ["m2"], "title": "T", "body": "B", "reason": "same"}
+    server.script(
+        tools(("merge_memories", merge), ("archive_memory", {"memory_id": "m2", "reason": "x"})),
+        tools(("archive_memory", {"memory_id": "m3", "reason": "trivial"})),
+        text("Done."),
+    )
+    known = [memory("m1"), memory("m2"), memory("m3")]
+    found = curator.curate(models(server), known, Shelf(*known))
+    assert [(one.action, one.memory_id, one.absorbs) for one in found] == [
+        ("merge", "m1", ["m2"]),
+        ("archive", "m3", []),
+    ]
+
+
+# --- spans and weight ------------------------------------------------------------------------------
+def test_agents_and_pipelines_give_the_same_spans_and_no_content_when_it_is_off(server: ModelServer) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    secret = msgspec.structs.replace(TABS, title=SECRET, body=SECRET, quote=SECRET)
+    for include_content in (True, False):
+        exporter.clear()
+        one = models(server, include_content=include_content)
+        one.instrument = InstrumentationSettings(tracer_provider=provider, include_content=include_content)
+        with trace.use_span(provider.get_tracer("test").start_span("stage"), end_on_exit=True) as stage:
+            extraction.extract(one, f"User: REMEMBER: {SECRET}")
+            lead.integrate(one, [secret], Shelf())
+        spans = exporter.get_finished_spans()
+        chats = [span for span in spans if span.name == "chat main-model"]
+        assert len(chats) == len(server.requests)
+        assert all((span.attributes or {})["gen_ai.usage.input_tokens"] for span in chats)
+        assert {span.context.trace_id for span in chats if span.context} == {stage.get_span_context().trace_id}
+        everything = " ".join(span.to_json() for span in spans)
+        assert (SECRET in everything) == include_content
+        assert KEY not in everything
+        server.reset()
+
+
+def test_litellm_is_never_imported() -> None:
+    script = (
+        "import sys\nfrom workers import registry\n"
+        "for name in registry.STAGES: registry.load_stage(name)\n"
+        "from workers.models import Models, extraction\nfrom lerim_jobs import config\n"
+        "class J:\n    find = lambda *a: None\n    record = lambda *a: None\n    failed = lambda *a: None\n"
+        "s = config.load({'LERIM_HOME': '/nonexistent', 'LERIM_PROVIDER': 'offline'})\n"
+        "m = Models(settings=s, env={}, journal=J(), include_content=True)\n"
+        "print(len(extraction.extract(m, 'User: We decided to use tabs in this project.')))\n"
+        "print('litellm' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["1", "False"], done.stderr
