@@ -14,7 +14,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -96,10 +96,12 @@ def stop(home: Home, *, only_if_unused: bool) -> bool:
 def _stop(home: Home) -> bool:
     record = _read(home) or _adopt(home, _socket_path(home))
     if record is None:
+        _remove_private_folder(_socket_path(home))
         return False
     ended = end([Known(record.pid, record.start)], limit_s=_STOP_S)
     for leftover in (Path(record.socket), _record_file(home), home.run / "redis.pid"):
         leftover.unlink(missing_ok=True)
+    _remove_private_folder(Path(record.socket))
     return bool(ended.stopped or ended.killed)
 
 
@@ -203,6 +205,13 @@ def _socket_path(home: Home) -> Path:
     if about.st_uid != os.getuid() or about.st_mode & 0o077 or folder.is_symlink():
         raise QueueUnavailable(f"{str(folder)!r} is not a private folder of yours; remove it")
     return folder / "redis.sock"
+
+
+def _remove_private_folder(socket: Path) -> None:
+    """The folder of a socket that did not fit into the state folder; never one that holds anything."""
+    if socket.parent.name.startswith("lerim-"):
+        with suppress(OSError):
+            socket.parent.rmdir()
 
 
 def _record_file(home: Home) -> Path:

@@ -6,6 +6,7 @@ finds all of it, also the children of a supervisord that was killed, and nothing
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import subprocess
@@ -28,6 +29,7 @@ __all__ = ["DownReport", "Supervision", "down", "state", "up"]
 
 _MARK = "LERIM_SUPERVISED"
 _BOOT_S = 10.0
+_MAX_SOCKET_BYTES = 90
 _UP_S = 40.0
 _DOWN_S = 25.0
 _LEFTOVERS_S = 12.0
@@ -76,7 +78,9 @@ def up(
         _end_leftovers(home, _read_record(home))
         embedded.ensure(home, settings, env)
         commands = programs or {name: [sys.executable, "-m", name] for name in ("workers", "scheduler")}
-        _start(home, env, supervisor_config.render(commands, workers=workers))
+        # supervisord makes the path absolute and binds a longer temporary name before it renames it.
+        control = len(os.fsencode(home.run / "supervisord.sock")) <= _MAX_SOCKET_BYTES
+        _start(home, env, supervisor_config.render(commands, workers=workers, control=control))
     if programs is None:
         _wait_until_up(home, workers)
     return state(home)

@@ -10,7 +10,7 @@ from lerim_jobs.queue.processes import WATCH_PARENT, WATCHED_PID
 
 __all__ = ["render"]
 
-# supervisord runs in the state folder. Relative paths need no quoting, and a socket's may never become too long.
+# supervisord runs in the state folder: relative paths need no quoting.
 _HEAD = """\
 [supervisord]
 logfile=logs/supervisord.log
@@ -19,7 +19,9 @@ logfile_backups=2
 pidfile=run/supervisord.pid
 childlogdir=logs
 umask=077
-{user}
+{user}"""
+# For supervisorctl and a quicker start; signals do all that must be done, so a path too long for a socket leaves it out.
+_CONTROL = """
 [unix_http_server]
 file=run/supervisord.sock
 chmod=0700
@@ -50,9 +52,9 @@ stdout_logfile_backups=2
 _TELL_PARENT = f'{WATCH_PARENT}=1 {WATCHED_PID}=$PPID exec "$@"'
 
 
-def render(programs: Mapping[str, Sequence[str]], *, workers: int) -> str:
-    """The file's text; `workers` copies of the program of that name, one of every other."""
-    parts = [_HEAD.format(user="user=root\n" if os.getuid() == 0 else "")]
+def render(programs: Mapping[str, Sequence[str]], *, workers: int, control: bool) -> str:
+    """The file's text; `workers` copies of the program of that name, one of every other. `control`: with a socket."""
+    parts = [_HEAD.format(user="user=root\n" if os.getuid() == 0 else ""), _CONTROL if control else ""]
     for name, command in programs.items():
         line = " ".join(_quoted(part) for part in ("/bin/sh", "-c", _TELL_PARENT, "sh", *command))
         parts.append(_PROGRAM.format(name=name, command=line, count=workers if name == "workers" else 1))
