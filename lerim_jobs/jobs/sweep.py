@@ -17,6 +17,7 @@ __all__ = ["GRACE_MS", "SWEEP_S", "stale_stages", "sweep"]
 SWEEP_S = 2.0
 GRACE_MS = 30_000
 _EMPTY_GRACE_MS = 2_000
+_AGAIN_MS = 500
 
 
 def stale_stages(
@@ -55,7 +56,7 @@ def sweep(
 def _stale(row: StageRow, now: int, alive: Callable[[str], bool | None], queue_empty: Callable[[str], bool]) -> bool:
     if row.state == "running":
         gone = alive(row.owner or "") is False
-        return (row.lease_until_ms <= now or gone) and row.sent_ms < now - _EMPTY_GRACE_MS
+        return (row.lease_until_ms <= now or gone) and row.sent_ms < now - _AGAIN_MS
     if row.due_ms > now:
         return False
     waited = now - max(row.sent_ms, row.due_ms)

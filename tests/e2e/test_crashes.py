@@ -66,7 +66,7 @@ def test_workers_killed_mid_extract_and_mid_integrate_lose_and_double_nothing(
     world.configure(window=900)
     world.session(SESSION, LONG, day=1)
     world.session(SECOND, ["REMEMBER: carts live in Redis."], day=2)
-    server.delay_s = 0.4
+    server.delay_s = 0.25
     with world.workers(3, slots=2):
         job_id = enqueue(world)
         kill_during(world, job_id, "extract")
@@ -87,7 +87,7 @@ def test_workers_killed_mid_extract_and_mid_integrate_lose_and_double_nothing(
 def test_redis_killed_with_its_data_while_stages_are_queued(world: World, server: ModelServer) -> None:
     world.configure(window=900)
     world.session(SESSION, LONG)
-    server.delay_s = 0.5
+    server.delay_s = 0.3
     with world.workers(1, slots=1):
         job_id = enqueue(world)
         until(lambda: owner_pid(world, job_id, "extract"), 30, what="a running extract")
@@ -153,7 +153,7 @@ def test_up_restarts_a_killed_worker_and_down_leaves_nothing(world: World, serve
 
 def test_a_command_restarts_its_own_worker_when_that_dies(world: World, server: ModelServer) -> None:
     world.session(SESSION, ["REMEMBER: tabs not spaces."])
-    server.delay_s = 1.0
+    server.delay_s = 0.4
     command = [sys.executable, "-m", "lerim_jobs.cli", "sync", "--window", "all", "--json"]
     running = subprocess.Popen(command, env=world.env, cwd=world.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     workers = until(lambda: world.json("status")[0]["workers"], 30, what="a worker")

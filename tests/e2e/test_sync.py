@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lerim_jobs.log.events import StageStarted
 from tests.e2e.traces import whole_trace
 from tests.e2e.world import World
 from tests.model_server import ModelServer, status
 from tests.transcripts import claude_lines, write_codex
 
+pytestmark = pytest.mark.xdist_group("one machine")
 LONG = [f"REMEMBER: fact {n} is kept. {'Some words about the shop. ' * 30}" for n in range(12)]
 
 

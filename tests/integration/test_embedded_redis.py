@@ -277,6 +277,7 @@ def test_a_long_path_gets_a_private_socket_folder(tmp_path: Path, monkeypatch: p
         assert socket.parent.stat().st_mode & 0o777 == 0o700
     finally:
         assert embedded.stop(home, only_if_unused=True)
-    socket.parent.chmod(0o755)
+    assert not socket.parent.exists()
+    socket.parent.mkdir(mode=0o755)
     with pytest.raises(QueueUnavailable, match="not a private folder"):
         start(home)
