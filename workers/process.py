@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["WorkerProcess"]
 
 _log = logging.getLogger(__name__)
-_ASK_POLL_MS = 100
+_ASK_POLL_MS = 80
 _POLL_MS = 250
 _DEFAULT_GRACE_S = 4.0
 

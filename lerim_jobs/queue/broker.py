@@ -47,7 +47,7 @@ def send(broker: Broker, row: StageRow, *, delay_ms: int = 0, traceparent: str |
     """Send one hint, to arrive after `delay_ms`. Raises QueueUnavailable when Redis does not take it."""
     import redis
     from dramatiq import Message
-    from dramatiq.errors import ConnectionError as BrokerDown
+    from dramatiq.errors import BrokerConnectionError
 
     family = row.stage.partition(":")[0]
     options = {TRACEPARENT: traceparent} if traceparent else {}
@@ -57,7 +57,7 @@ def send(broker: Broker, row: StageRow, *, delay_ms: int = 0, traceparent: str |
     try:
         broker.declare_queue(row.queue)
         broker.enqueue(message, delay=delay_ms or None)
-    except (redis.RedisError, BrokerDown, OSError) as exc:
+    except (redis.RedisError, BrokerConnectionError, OSError) as exc:
         raise QueueUnavailable(f"Redis did not take a message: {type(exc).__name__}") from exc
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from lerim_jobs.log.events import StageStarted
 from tests.e2e.traces import whole_trace
 from tests.e2e.world import World
 from tests.model_server import ModelServer, status
-from tests.transcripts import claude_lines, write_codex
+from tests.transcripts import claude_lines, write_claude, write_codex
 
 pytestmark = pytest.mark.xdist_group("one machine")
 LONG = [f"REMEMBER: fact {n} is kept. {'Some words about the shop. ' * 30}" for n in range(12)]
@@ -170,3 +172,43 @@ def test_hand_edits_survive_and_deleted_files_archive(shared: World, model: Mode
     assert (memory["title"], memory["confidence"], memory["path"]) == ("carts live in Redis", 0.95, str(cart))
     assert "confidence: 0.95" in cart.read_text("utf-8")
     assert not deploy.exists()
+
+
+def test_odd_files_are_counted_and_never_fatal(shared: World, model: ModelServer, ids: list[str]) -> None:
+    good = shared.session(ids[0], ["REMEMBER: carts live in Redis."])
+    folder = good.parent
+    (folder / "folder.jsonl").mkdir()
+    (folder / "empty.jsonl").touch()
+    (folder / "broken.jsonl").write_text("not json at all")
+    (folder / "link.jsonl").symlink_to(good)
+    os.mkfifo(folder / "pipe.jsonl")
+    silent = claude_lines(ids[1], str(shared.project), ["<command-name>/clear</command-name>"])
+    (folder / f"{ids[1]}.jsonl").write_text(silent[0] + "\n")
+    done = shared.sync()
+    assert (done["status"], done["memories"]["added"], done["sessions"]["indexed"]) == ("succeeded", 1, 1)
+    counts = done["sessions"]
+    assert counts["found"] == counts["indexed"] + counts["unchanged"] + counts["skipped"]
+    assert set(done["skipped_reasons"]) >= {
+        "a folder, not a file",
+        "a symbolic link",
+        "not a file (p)",
+        "empty file",
+        "nothing to keep",
+    }
+    assert shared.sync()["model_calls"] == 0
+    for odd in ("link.jsonl", "pipe.jsonl"):
+        (folder / odd).unlink()
+
+
+def test_a_session_of_an_unknown_folder_waits_for_its_project(
+    shared: World, model: ModelServer, ids: list[str]
+) -> None:
+    later = shared.root / f"later-{ids[0][:8]}"
+    later.mkdir()
+    write_claude(shared.claude, ids[0], str(later), ["REMEMBER: carts live in Redis."])
+    first = shared.sync()
+    assert (first["sessions"]["indexed"], first["memories"]["added"]) == (1, 0)
+    assert first["left"]["no registered project"] == 1
+    shared.lerim("project", "add", str(later))
+    assert shared.sync()["memories"]["added"] == 1
+    shared.lerim("project", "remove", later.name)

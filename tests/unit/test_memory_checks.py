@@ -125,7 +125,7 @@ def test_an_update_needs_the_version_that_was_read() -> None:
 def test_foreign_and_gone_memories_cannot_be_changed(other: Memory) -> None:
     for action in ("update", "archive", "merge"):
         verdict = judge(
-            Proposal(action, candidate=0 if action == "update" else None, memory_id="m1", absorbs=["m9"]),  # type: ignore[arg-type]
+            Proposal(action, candidate=0 if action == "update" else None, memory_id="m1", absorbs=["m9"]),
             known=[other],
         )
         assert verdict.effects == []
