@@ -97,7 +97,11 @@ def ours(home: Home) -> list[psutil.Process]:
 
 
 def names(home: Home) -> list[str]:
-    return [" ".join(process.cmdline()) for process in ours(home)]
+    found = []
+    for process in ours(home):
+        with suppress(psutil.Error):  # it ended meanwhile
+            found.append(" ".join(process.cmdline()))
+    return found
 
 
 def up(home: Home, env: dict[str, str], worker: Sequence[str], **more: int) -> supervision.Supervision:
