@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +17,12 @@ from lerim_jobs.paths import Home, home, project_config
 __all__ = [
     "ROLES",
     "Agent",
+    "Budget",
     "Decay",
+    "Price",
     "Provider",
     "Queue",
+    "Retention",
     "Role",
     "RoleName",
     "Roles",
@@ -28,6 +31,7 @@ __all__ = [
     "Tracing",
     "environment",
     "load",
+    "load_with_sources",
     "tracing_from_environment",
 ]
 
@@ -45,7 +49,9 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Role(Section, frozen=True):
     """One model role. `fallback_models` entries are `model` or `provider:model`, tried in order.
 
-    Times are seconds, windows are tokens (about 3.5 characters each). Empty provider: see `workers/models/roles.py`.
+    Times are seconds, windows are tokens (about 3.5 characters each). Empty provider: see `providers.py`. `thinking` is off,
+    on or an effort; unset leaves the model's own default. `max_output_tokens` is sent with every request: it bounds what
+    a single call can cost.
     """
 
     provider: str = ""
@@ -56,10 +62,17 @@ class Role(Section, frozen=True):
     max_iterations: int = 10
     max_window_tokens: int = 32_000
     window_overlap_tokens: int = 1_000
+    max_output_tokens: int = 16_000
+    thinking: bool | Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
+    openrouter_provider_order: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.timeout_seconds <= 0:
             raise ValueError("timeout_seconds must be above 0")
+        if self.max_iterations < 1:
+            raise ValueError("max_iterations must be at least 1")
+        if self.max_output_tokens < 16:
+            raise ValueError("max_output_tokens must be at least 16")
         if self.max_window_tokens < 200:
             raise ValueError("max_window_tokens must be at least 200")
         if not 0 <= self.window_overlap_tokens < self.max_window_tokens:
@@ -81,9 +94,48 @@ class Roles(Section, frozen=True):
 
 
 class Provider(Section, frozen=True):
-    """A provider's address where it differs from the usual one."""
+    """A provider's address where it differs from the usual one, and what all workers together may ask of it.
+
+    0 sets no limit; the slots of the workers then are one.
+    """
 
     api_base: str = ""
+    max_concurrency: int = 0
+    requests_per_minute: int = 0
+
+
+class Price(Section, frozen=True):
+    """US dollars for a million tokens of one model, where the bundled table is wrong or silent."""
+
+    input_per_million: float
+    output_per_million: float
+    cache_read_per_million: float | None = None
+
+    def cost(self, tokens_in: int, tokens_out: int, cache_read_tokens: int = 0) -> float:
+        """Dollars for one call; `cache_read_tokens` are part of `tokens_in`."""
+        cached = self.input_per_million if self.cache_read_per_million is None else self.cache_read_per_million
+        fresh = tokens_in - cache_read_tokens
+        total = fresh * self.input_per_million + cache_read_tokens * cached + tokens_out * self.output_per_million
+        return total / 1_000_000
+
+
+class Budget(Section, frozen=True):
+    """Caps on what models may cost; a job that would pass one parks. Days are UTC days, `inf` takes a cap away.
+
+    Models without a known price are capped by tokens, in and out together.
+    """
+
+    per_job_usd: float = 5.0
+    per_day_usd: float = 10.0
+    per_role_usd: dict[RoleName, float] = {}
+    per_job_unpriced_tokens: float = 20_000_000
+    per_day_unpriced_tokens: float = 50_000_000
+
+
+class Retention(Section, frozen=True):
+    """How long stored model answers are kept after their job; they are only needed to go on after a crash."""
+
+    answers_days: float = 7.0
 
 
 class Tracing(Section, frozen=True):
@@ -138,6 +190,9 @@ class Settings(Section, frozen=True):
 
     roles: Roles = Roles()
     providers: dict[str, Provider] = {}
+    prices: dict[str, Price] = {}
+    budget: Budget = Budget()
+    retention: Retention = Retention()
     tracing: Tracing = Tracing()
     schedule: Schedule = Schedule()
     queue: Queue = Queue()
@@ -147,13 +202,23 @@ class Settings(Section, frozen=True):
 
 def load(env: Mapping[str, str], *, project: Path | None = None) -> Settings:
     """Read the user file, then the project's file over it, then the environment over both. Raises ConfigError."""
+    return load_with_sources(env, project=project)[0]
+
+
+def load_with_sources(env: Mapping[str, str], *, project: Path | None = None) -> tuple[Settings, dict[str, str]]:
+    """`load`, and where each key that is not a default came from: dotted key -> file or environment variable."""
     merged = _DEFAULTS
+    sources: dict[str, str] = {}
     for path in (home(env).config, project and project_config(project)):
         if path and path.is_file():
             layer = _read(path)
             _convert(layer, path)
             merged = _merge(merged, layer)
-    return _convert(_merge(merged, _from_environment(env, merged)), None)
+            sources |= dict.fromkeys(_keys(layer), str(path))
+    for variable, layer in _from_environment(env):
+        merged = _merge(merged, layer)
+        sources |= dict.fromkeys(_keys(layer), variable)
+    return _convert(merged, None), sources
 
 
 def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -176,18 +241,25 @@ def _dotenv(state: Home) -> dict[str, str]:
     return {pair[1]: pair[2].strip("'\"") for pair in pairs if pair}
 
 
-def _from_environment(env: Mapping[str, str], merged: dict[str, Any]) -> dict[str, Any]:
-    layer: dict[str, Any] = {}
+def _from_environment(env: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What each variable sets."""
     if provider := env.get("LERIM_PROVIDER", "").strip():
-        layer["roles"] = {name: {"provider": provider} for name in ROLES}
+        role: dict[str, Any] = {"provider": provider}
         if provider == "offline":
-            for role in layer["roles"].values():
-                role.update(model="", fallback_models=[])
+            role.update(model="", fallback_models=[])
+        yield "LERIM_PROVIDER", {"roles": {name: role for name in ROLES}}
     if url := env.get("LERIM_REDIS_URL", "").strip():
-        layer["queue"] = {"redis_url": url}
+        yield "LERIM_REDIS_URL", {"queue": {"redis_url": url}}
     if tracing_from_environment(env):
-        layer["tracing"] = {"enabled": True}
-    return layer
+        yield "LERIM_TRACING", {"tracing": {"enabled": True}}
+
+
+def _keys(layer: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in layer.items():
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 def _read(path: Path) -> dict[str, Any]:

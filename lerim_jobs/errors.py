@@ -4,7 +4,7 @@
       RetryableError          worth another attempt later
         ModelUnavailable  RateLimited  StoreUnavailable  QueueUnavailable
       PermanentError          another attempt would end the same way
-        BadInput  BadTranscript  ModelRefused  WrongKey  CorruptLog
+        BadInput  BadTranscript  ModelRefused  ContextOverflow  ModelMissing  WrongKey  CorruptLog
       Parked                  over budget or paused: not a failure, resumes later
       ConflictError           the log moved: reload, decide again
       ConfigError             stop now, before taking work
@@ -20,8 +20,10 @@ __all__ = [
     "BadTranscript",
     "ConfigError",
     "ConflictError",
+    "ContextOverflow",
     "CorruptLog",
     "JobsError",
+    "ModelMissing",
     "ModelRefused",
     "ModelUnavailable",
     "Parked",
@@ -112,6 +114,18 @@ class ModelRefused(PermanentError):
     code = "model_refused"
 
 
+class ContextOverflow(ModelRefused):
+    """The request is longer than the model's context: smaller windows may fit."""
+
+    code = "context_overflow"
+
+
+class ModelMissing(PermanentError):
+    """The provider knows no model of that name (404): the settings need mending."""
+
+    code = "model_missing"
+
+
 class WrongKey(PermanentError):
     """A provider rejected the API key (401 or 403): nothing falls back silently on this."""
 
@@ -125,10 +139,18 @@ class CorruptLog(PermanentError):
 
 
 class Parked(JobsError):
-    """Work was put aside, for example over a budget; it resumes by itself."""
+    """Work was put aside, for example over a budget; it resumes by itself.
+
+    `retry_in_ms` is when it is looked at again whatever happens; `waits_for` names what could free it before, as
+    `jobs/budget.py` wrote it.
+    """
 
     code = "parked"
     exit_code = EXIT_PARKED
+
+    def __init__(self, message: str, *, retry_in_ms: int = 3_600_000, waits_for: bytes | None = None) -> None:
+        super().__init__(message)
+        self.retry_in_ms, self.waits_for = retry_in_ms, waits_for
 
 
 class ConflictError(JobsError):

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
 from lerim_jobs.config import ROLES, Role, RoleName, Settings
 from lerim_jobs.errors import ConfigError
 
-__all__ = ["OFFLINE", "PROVIDERS", "ModelChoice", "ProviderSpec", "RoleChoice", "check_models", "resolve"]
+__all__ = [
+    "OFFLINE",
+    "PROVIDERS",
+    "ModelChoice",
+    "ProviderSpec",
+    "RoleChoice",
+    "check_models",
+    "ollama_models",
+    "resolve",
+]
 
 OFFLINE = "offline"
+_PROBE_S = 0.5
 
 
 class ProviderSpec(msgspec.Struct, frozen=True):
@@ -57,7 +71,8 @@ class RoleChoice(msgspec.Struct, frozen=True):
 def resolve(settings: Settings, env: Mapping[str, str]) -> dict[RoleName, RoleChoice]:
     """The models of all roles. Raises ConfigError for an unknown provider or a role nothing is known about."""
     found = next((name for name, spec in PROVIDERS.items() if spec.key_variable and env.get(spec.key_variable)), "")
-    return {name: _role_choice(name, settings, settings.roles.get(name), found) for name in ROLES}
+    here = _ollama_address(settings, env)
+    return {name: _role_choice(name, settings, settings.roles.get(name), found, here) for name in ROLES}
 
 
 def check_models(settings: Settings, env: Mapping[str, str]) -> dict[RoleName, RoleChoice]:
@@ -73,14 +88,44 @@ def check_models(settings: Settings, env: Mapping[str, str]) -> dict[RoleName, R
     return choices
 
 
-def _role_choice(name: RoleName, settings: Settings, role: Role, found: str) -> RoleChoice:
+@lru_cache(maxsize=8)
+def ollama_models(api_base: str) -> tuple[str, ...]:
+    """The models an Ollama server on this machine has, none when nothing answers there. Asked once per process."""
+    if not api_base.startswith("http"):
+        return ()
+    # No proxy: what is asked is this machine.
+    ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+    try:
+        with ask(f"{api_base.removesuffix('/v1')}/api/tags", timeout=_PROBE_S) as answer:
+            return tuple(one["name"] for one in json.load(answer)["models"])
+    except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError):
+        return ()
+
+
+def _ollama_address(settings: Settings, env: Mapping[str, str]) -> str:
+    """Settings, then the variable Ollama itself reads, then its default port on this machine."""
+    own = settings.providers.get("ollama")
+    if own and own.api_base:
+        return own.api_base
+    if host := env.get("OLLAMA_HOST", "").strip():
+        host = host if "//" in host else f"http://{host}"
+        return f"{host.rstrip('/')}/v1"
+    return PROVIDERS["ollama"].api_base
+
+
+def _role_choice(name: RoleName, settings: Settings, role: Role, found: str, here: str) -> RoleChoice:
     provider = role.provider or ("openai" if role.api_base else found)
+    if not provider and ollama_models(here):
+        provider = "ollama"
     if not provider:
         keys = ", ".join(spec.key_variable for spec in PROVIDERS.values() if spec.key_variable)
         raise ConfigError(
             f"no model is configured: set one of {keys} in the environment or in ~/.lerim/.env, set [roles.{name}] "
-            "provider and model in config.toml (ollama needs no key), or try without a model: LERIM_PROVIDER=offline"
+            "provider and model in config.toml (ollama is found by itself when it runs), "
+            "or try without a model: LERIM_PROVIDER=offline"
         )
+    if provider == "ollama" and not role.api_base:
+        role = msgspec.structs.replace(role, api_base=here, model=role.model or next(iter(ollama_models(here)), ""))
     model = _model(settings, role, name, provider, role.model, role.api_base)
     fallbacks = [_fallback(settings, role, name, provider, entry) for entry in role.fallback_models]
     return RoleChoice(name, model, fallbacks)

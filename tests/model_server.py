@@ -141,7 +141,9 @@ class ModelServer:
             for queue in (self.per_model.get(model), self.steps):
                 if queue:
                     return queue.popleft()
-        return (self.answer or brain)(request)
+        return (self.answer or brain)(
+            _from_anthropic(request) if request.get("_path", "").endswith("/messages") else request
+        )
 
     def pause(self, seconds: float) -> None:
         """Wait, unless the server stops."""
@@ -164,6 +166,7 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             request = json.loads(body)
             request["_authorization"] = self.headers.get("authorization")
+            request["_path"] = self.path
             step = server.next_step(request)
             server.pause(server.delay_s + step.wait_s)
             if step.kind == "reset":
@@ -175,7 +178,8 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
             else:
                 answer = _completion(step, request, len(body))
                 server.count(answer["usage"])
-                self._send(200, json.dumps(answer).encode())
+                shape = _as_anthropic if self.path.endswith("/messages") else lambda given: given
+                self._send(200, json.dumps(shape(answer)).encode())
 
         def _send(self, code: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
             try:
@@ -211,6 +215,45 @@ def _completion(step: Step, request: dict[str, Any], size: int) -> dict[str, Any
         "model": request["model"],
         "usage": usage,
         "choices": [choice],
+    }
+
+
+def _from_anthropic(request: dict[str, Any]) -> dict[str, Any]:
+    """A messages request in the shape the mind reads."""
+    messages: list[dict[str, Any]] = []
+    for message in request["messages"]:
+        content = (
+            message["content"]
+            if isinstance(message["content"], list)
+            else [{"type": "text", "text": message["content"]}]
+        )
+        for part in content:
+            if part["type"] == "tool_result":
+                messages.append({"role": "tool", "content": part["content"]})
+            elif part["type"] == "text":
+                messages.append({"role": message["role"], "content": part["text"]})
+    tools = [{"function": {"name": tool["name"]}} for tool in request.get("tools", ())]
+    return {**request, "messages": messages, "tools": tools}
+
+
+def _as_anthropic(answer: dict[str, Any]) -> dict[str, Any]:
+    """The same answer in the shape of Anthropic's messages API."""
+    message = answer["choices"][0]["message"]
+    content = [{"type": "text", "text": message["content"]}] if message["content"] else []
+    for call in message.get("tool_calls", ()):
+        function = call["function"]
+        arguments = json.loads(function["arguments"])
+        content.append({"type": "tool_use", "id": call["id"], "name": function["name"], "input": arguments})
+    usage = {"input_tokens": answer["usage"]["prompt_tokens"], "output_tokens": answer["usage"]["completion_tokens"]}
+    return {
+        "id": answer["id"],
+        "type": "message",
+        "role": "assistant",
+        "model": answer["model"],
+        "content": content,
+        "stop_reason": "tool_use" if message.get("tool_calls") else "end_turn",
+        "stop_sequence": None,
+        "usage": usage,
     }
 
 

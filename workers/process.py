@@ -14,6 +14,7 @@ from dramatiq import Middleware
 
 from lerim_jobs import config
 from lerim_jobs.errors import JobsError
+from lerim_jobs.jobs import budget, claims
 from lerim_jobs.jobs.closing import unclosed_jobs
 from lerim_jobs.jobs.job import Job
 from lerim_jobs.jobs.plans import ASK
@@ -26,6 +27,7 @@ from lerim_jobs.queue.broker import connect, queue_length, send_all
 from lerim_jobs.tracing.context import traceparent
 from lerim_jobs.tracing.telemetry import Telemetry, start
 from workers import registry
+from workers.caps import Caps
 from workers.leases import Leases
 from workers.runner import Runner
 
@@ -47,6 +49,7 @@ class WorkerProcess:
         self.env = env
         self.home = home_of(env)
         self.settings = config.load(env)
+        self.caps = Caps(env, self.settings)
         self.host = identity.host_name()
         self.owner = ""
         self.runner: Runner | None = None
@@ -79,6 +82,7 @@ class WorkerProcess:
             leases=leases,
             telemetry=self._telemetry,
             send=self._send,
+            caps=self.caps.now,
         )
         leases.start()
         threading.Thread(target=self._sweep_for_ever, name="sweep", daemon=True).start()
@@ -149,6 +153,9 @@ class WorkerProcess:
             alive=identity.alive,
             queue_empty=lambda queue: queue_length(self.broker, queue) == 0,
         )
+        for job_id, stage in budget.woken(self.runner.store, self.caps.now()):
+            if row := claims.wake(self.runner.store, job_id, stage):
+                self._send([row], None)
         for job_id in unclosed_jobs(self.runner.store):
             self.runner.close(job_id)
 

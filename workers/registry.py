@@ -42,6 +42,7 @@ STAGES: dict[str, StageSpec] = {
     "publish": StageSpec(HOST, "workers.stages.publish"),
     "curate": StageSpec(AGENT, "workers.stages.curate", role="lead"),
     "answer": StageSpec(ASK, "workers.stages.answer", role="lead"),
+    "check": StageSpec(ASK, "workers.stages.check"),
     "finish": StageSpec(ASK, "workers.stages.finish"),
 }
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lerim_jobs import __version__, config
 from lerim_jobs.config import Settings
-from lerim_jobs.errors import JobsError
+from lerim_jobs.errors import JobsError, Parked
 from lerim_jobs.jobs import claims, job, retry
 from lerim_jobs.jobs.claims import Claim, Effect, Refused, Settled
 from lerim_jobs.jobs.closing import close_trace
@@ -42,7 +42,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """What running stages needs. `send` delivers hints as well as it goes; `owner` identifies this process."""
+    """What running stages needs. `send` delivers hints as well as it goes; `owner` identifies this process.
+
+    `caps` gives the settings whose budget and provider limits hold now.
+    """
 
     store: Store
     home: Home
@@ -52,6 +55,7 @@ class Runner:
     leases: Leases
     telemetry: Telemetry
     send: Callable[[Sequence[StageRow], Job | None], None]
+    caps: Callable[[], Settings]
     settings: dict[tuple[str, Any], Settings] = field(default_factory=dict)
 
     def run_hint(self, job_id: str, stage: str) -> None:
@@ -113,7 +117,9 @@ class Runner:
         )
 
     def _fail(self, claim: Claim, error: Exception) -> Settled | None:
-        decision = retry.decide(error, attempt=claim.strikes, max_attempts=spec_of(claim.stage).max_attempts)
+        decision = retry.decide(
+            error, attempt=claim.attempt, strikes=claim.strikes, max_attempts=spec_of(claim.stage).max_attempts
+        )
         # Only our own messages are known to be free of content; a bug's message may quote anything.
         message = str(error) if isinstance(error, JobsError) else ""
         if decision.code == "bug":
@@ -126,6 +132,8 @@ class Runner:
             message=message,
             frames=error_frames(error),
             retry_in_ms=decision.retry_in_ms,
+            strike=decision.strike,
+            waits_for=error.waits_for if isinstance(error, Parked) else None,
             meta=self._meta(),
         )
 
@@ -135,7 +143,14 @@ class Runner:
         def models() -> Models:
             from workers.models import Models
 
-            journal = LogJournal(self.store, claim, session_id=_session(work, claim), meta=self._meta())
+            journal = LogJournal(
+                self.store,
+                claim,
+                session_id=_session(work, claim),
+                project_id=_project_id(work, claim),
+                caps=self.caps,
+                meta=self._meta(),
+            )
             return Models(
                 settings=settings,
                 env=self._env(work),
@@ -172,8 +187,7 @@ class Runner:
     def _project(self, work: Job, claim: Claim) -> Path | None:
         from lerim_jobs.views.projects import active_projects
 
-        given = work.stages[claim.stage].request.input
-        project_id = given.get("project_id") or given.get("session", {}).get("project_id")
+        project_id = _project_id(work, claim)
         project = active_projects(self.store).get(project_id) if project_id else None
         return Path(project.path) if project else None
 
@@ -182,7 +196,7 @@ class Runner:
         session = given.get("session", {})
         return {
             "role": spec_of(claim.stage).role,
-            "project": given.get("project_id") or session.get("project_id"),
+            "project": _project_id(work, claim),
             "session_id": session.get("session_id"),
         }
 
@@ -193,3 +207,9 @@ class Runner:
 def _session(work: Job, claim: Claim) -> str | None:
     session: dict[str, Any] = work.stages[claim.stage].request.input.get("session", {})
     return session.get("session_id")
+
+
+def _project_id(work: Job, claim: Claim) -> str | None:
+    given = work.stages[claim.stage].request.input
+    found: str | None = given.get("project_id") or given.get("session", {}).get("project_id")
+    return found

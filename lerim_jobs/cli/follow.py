@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lerim_jobs.cli.output import coloured, emit, note, print_line
 from lerim_jobs.cli.state import State
-from lerim_jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARTIAL, WaitTimeout
+from lerim_jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARKED, EXIT_PARTIAL, WaitTimeout
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import (
@@ -35,12 +35,20 @@ _RESTARTS = 5
 
 
 def follow(
-    state: State, job_id: str, *, timeout_s: float | None = None, worker: TemporaryWorker | None = None
+    state: State,
+    job_id: str,
+    *,
+    timeout_s: float | None = None,
+    worker: TemporaryWorker | None = None,
+    after: int = 0,
 ) -> JobLine:
-    """Show progress until the job has ended and its trace is closed. Raises WaitTimeout."""
+    """Show progress until the job has ended and its trace is closed, or is parked. Raises WaitTimeout.
+
+    `after` is the version of the job's stream that was seen before.
+    """
     deadline = time.monotonic() + timeout_s if timeout_s is not None else None
     ended_at: float | None = None
-    version, restarts = 0, 0
+    version, restarts = after, 0
     with _progress() as show:
         while True:
             rows = state.store.read(job_stream(job_id), version)
@@ -48,6 +56,8 @@ def follow(
                 version = row.version
                 _tell(row, show)
                 ended_at = time.monotonic() if row.type == JobFinished.__name__ else ended_at
+            if ended_at is None and rows and _is_parked(state, job_id):
+                break
             if any(row.type == TraceClosed.__name__ for row in rows) or _overdue(ended_at):
                 break
             if ended_at is None and deadline is not None and time.monotonic() > deadline:
@@ -62,18 +72,54 @@ def follow(
     return line
 
 
+def _is_parked(state: State, job_id: str) -> bool:
+    """Nothing of the job runs or may start before something happens from outside."""
+    line = find(state.store, JOBS, job_id)
+    if line is None or not line.parked:
+        return False
+    return all(
+        row.state != "running" and (row.state != "ready" or row.stage in line.parked)
+        for row in state.store.job_stages(job_id)
+    )
+
+
 def show_result(state: State, line: JobLine, *, as_json: bool) -> int:
     """Print how the job ended and return the exit code."""
     if as_json:
         about = {"job_id": line.job_id, "kind": line.kind, "status": line.status, "trace_id": line.trace_id}
-        emit({**about, **line.result, "error": line.error})
+        emit(
+            {
+                **about,
+                **(line.result or _so_far(line)),
+                "error": line.error or (line.last_error if line.parked else None),
+            }
+        )
+    elif line.parked:
+        print_line(f"{line.kind.capitalize()} parked: {line.last_error}")
+        print_line(
+            f"What is done is kept; it goes on by itself while workers run, or with: lerim jobs resume {line.job_id}"
+        )
     elif line.kind == "ask" and line.result.get("answer"):
         _print_answer(state, line)
     else:
         _print_counts(line)
     if line.sampled and not as_json:
         note(f"Trace: lerim trace show {line.job_id}")
-    return {"succeeded": EXIT_DONE, "partial": EXIT_PARTIAL}.get(line.status, EXIT_FAILED)
+    return _EXIT_CODES.get(line.status, EXIT_FAILED)
+
+
+_EXIT_CODES = {"succeeded": EXIT_DONE, "partial": EXIT_PARTIAL, "parked": EXIT_PARKED}
+
+
+def _so_far(line: JobLine) -> dict[str, Any]:
+    """What an unfinished job has used."""
+    return {
+        "model_calls": line.model_calls,
+        "tokens_in": line.tokens_in,
+        "tokens_out": line.tokens_out,
+        "cost_usd": line.cost_usd,
+        "unpriced_calls": line.unpriced_calls,
+    }
 
 
 @contextmanager
@@ -95,6 +141,7 @@ def _tell(row: Recorded, show: Callable[[str], None]) -> None:
             show(f"{stage_title(event.stage)}: {_said(event)}")
         case StageFailed() as event if event.code != "handed_back":
             later = "trying again" if event.retry_at_ms else "giving up"
+            later = "parked" if event.code == "parked" else later
             show(f"{stage_title(event.stage)}: {event.error_type}: {event.message or event.code}; {later}")
         case StageQuarantined() as event:
             show(f"{stage_title(event.stage)}: given up after {event.attempts} attempts: {event.reason}")

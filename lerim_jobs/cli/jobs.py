@@ -68,6 +68,21 @@ def watch(job_id: str, wait_timeout_s: float | None, as_json: bool) -> int:
     return show_result(state, line, as_json=as_json)
 
 
+@jobs.command()
+@click.argument("job_id")
+@click.option("--wait-timeout-s", type=float, help="Stop waiting after so many seconds; the job goes on.")
+@json_option
+def resume(job_id: str, wait_timeout_s: float | None, as_json: bool) -> int:
+    """Go on with the parked job JOB_ID now; over a cap it parks again."""
+    from lerim_jobs.cli.work import resume_job
+
+    state = open_state()
+    line = existing(state, job_id)
+    if not line.parked:
+        raise BadInput(f"job {job_id!r} is not parked, it is {line.status}")
+    return resume_job(state, line, timeout_s=wait_timeout_s, as_json=as_json)
+
+
 def existing(state: State, job_id: str) -> JobLine:
     """The job's line. Raises BadInput for an id nobody knows."""
     line = find(state.store, JOBS, job_id)

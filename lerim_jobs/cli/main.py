@@ -24,6 +24,8 @@ _COMMANDS = {
     "maintain": "lerim_jobs.cli.work:maintain",
     "ask": "lerim_jobs.cli.work:ask",
     "jobs": "lerim_jobs.cli.jobs:jobs",
+    "models": "lerim_jobs.cli.models:models",
+    "usage": "lerim_jobs.cli.usage:usage_command",
     "memory": "lerim_jobs.cli.memory:memory",
     "trace": "lerim_jobs.cli.trace:trace",
     "demo": "lerim_jobs.cli.demo:demo",

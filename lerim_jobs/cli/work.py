@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -12,15 +12,18 @@ from lerim_jobs import ids
 from lerim_jobs.cli.output import emit, json_option, note, print_line
 from lerim_jobs.cli.state import State, find_project, open_state, project_here
 from lerim_jobs.clock import ms_from_iso, window_start_ms
-from lerim_jobs.errors import BadInput
+from lerim_jobs.errors import EXIT_DONE, BadInput
 from lerim_jobs.jobs.request import Requested, request_job
+from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.events import JobKind, JobRequested
 from lerim_jobs.providers import check_models
 from lerim_jobs.queue.identity import host_name
 from lerim_jobs.tracing.context import reserve
+from lerim_jobs.views.jobs import JOBS, JobLine
+from lerim_jobs.views.projection import fold_all
 from lerim_jobs.views.projects import active_projects
 
-__all__ = ["ask", "maintain", "run_job", "sync", "sync_params"]
+__all__ = ["ask", "finish_job", "maintain", "resume_job", "run_job", "sync", "sync_params"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,6 +47,10 @@ def _job_options(command: F) -> F:
 @click.option("--run-id", help="Only the session with this id, or whose id begins so.")
 @click.option("--force", is_flag=True, help="Extract again what was extracted before.")
 @click.option("--dry-run", is_flag=True, help="Show what would be kept; models are called, nothing is kept.")
+@click.option(
+    "--estimate", is_flag=True, help="Show sessions, tokens and cost of this sync; nothing is called or kept."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before the first sync.")
 @_job_options
 def sync(
     agent: str | None,
@@ -54,6 +61,8 @@ def sync(
     run_id: str | None,
     force: bool,
     dry_run: bool,
+    estimate: bool,
+    yes: bool,
     no_wait: bool,
     wait_timeout_s: float | None,
     as_json: bool,
@@ -66,7 +75,37 @@ def sync(
         params["max_sessions"] = max_sessions
     if not active_projects(state.store):
         note("No project is registered, so nothing will be extracted: `lerim project add PATH`.")
+    asks = not (yes or as_json or no_wait or dry_run) and sys.stdin.isatty() and _is_first_sync(state)
+    if estimate or asks:
+        line = finish_job(state, "sync", {**params, "estimate": True}, timeout_s=wait_timeout_s)
+        if estimate or not line.result.get("estimate"):
+            return _show_estimate(state, line, as_json=as_json)
+        _show_estimate(state, line, as_json=False)
+        if line.result["estimate"]["sessions"] and not click.confirm("This is the first sync. Start it?", default=True):
+            return EXIT_DONE
     return run_job(state, "sync", params, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json)
+
+
+def _is_first_sync(state: State) -> bool:
+    lines = fold_all(state.store, JOBS).values()
+    return not any(line.kind == "sync" and not line.params.get("estimate") for line in lines)
+
+
+def _show_estimate(state: State, line: JobLine, *, as_json: bool) -> int:
+    from lerim_jobs.cli.follow import show_result
+
+    found = line.result.get("estimate")
+    if as_json or not found:
+        return show_result(state, line, as_json=as_json)
+    unknown = f"unknown: no price for {', '.join(found['unpriced_models'])}"
+    cost = unknown if found["cost_usd"] is None else f"about ${found['cost_usd']:.4f}"
+    print_line(
+        f"{found['sessions']} sessions in {found['windows']} windows: about {found['model_calls']} calls, "
+        f"{found['tokens_in']:,} tokens in, {found['tokens_out']:,} out; cost {cost}"
+    )
+    budget = state.settings.budget
+    print_line(f"Caps: ${budget.per_job_usd:g} a job, ${budget.per_day_usd:g} a day ([budget] in config.toml).")
+    return EXIT_DONE
 
 
 @click.command()
@@ -114,29 +153,70 @@ def run_job(
     as_json: bool,
 ) -> int:
     """Ask for the job and follow it; returns the exit code. Nothing is written when a model or Redis is missing."""
-    from lerim_jobs.cli.follow import follow, show_result
+    from lerim_jobs.cli.follow import show_result
+
+    if no_wait:
+        _ask_only(state, kind, params, projects, as_json=as_json)
+        return 0
+    line = finish_job(state, kind, params, projects=projects, timeout_s=timeout_s)
+    return show_result(state, line, as_json=as_json)
+
+
+def finish_job(
+    state: State, kind: JobKind, params: dict[str, Any], *, projects: Sequence[str] = (), timeout_s: float | None
+) -> JobLine:
+    """Ask for the job and follow it to its end, with a worker of its own where none runs."""
+    check_models(state.settings, state.env)
+    return _followed(state, lambda url: (_request(state, kind, params, projects, url).job_id, 0), timeout_s)
+
+
+def _ask_only(state: State, kind: JobKind, params: dict[str, Any], projects: Sequence[str], *, as_json: bool) -> None:
     from lerim_jobs.queue import embedded
-    from lerim_jobs.queue.processes import temporary_worker, workers_running
+    from lerim_jobs.queue.processes import workers_running
 
     check_models(state.settings, state.env)
     try:
         with embedded.hold(state.home):
             address = embedded.ensure(state.home, state.settings, state.env)
-            ask_for = partial(_request, state, kind, params, projects, address.url)
-            lasting = [one for one in workers_running(state.home) if not one.temporary]
-            if no_wait:
-                _print_id(ask_for().job_id, as_json=as_json, workers=bool(lasting))
-                return 0
-            if lasting:
-                line = follow(state, ask_for().job_id, timeout_s=timeout_s)
-            else:
-                note("No worker is running: starting one for this command (`lerim up` keeps one running).")
-                with temporary_worker(state.home, state.settings, state.env) as worker:
-                    line = follow(state, ask_for().job_id, timeout_s=timeout_s, worker=worker)
+            lasting = any(not one.temporary for one in workers_running(state.home))
+            _print_id(_request(state, kind, params, projects, address.url).job_id, as_json=as_json, workers=lasting)
+    finally:
+        embedded.stop(state.home, only_if_unused=True)
+
+
+def _followed(state: State, begin: Callable[[str], tuple[str, int]], timeout_s: float | None) -> JobLine:
+    """Follow the job that `begin` gives, as (job id, version seen), with the queue's address in its hands."""
+    from lerim_jobs.cli.follow import follow
+    from lerim_jobs.queue import embedded
+    from lerim_jobs.queue.processes import temporary_worker, workers_running
+
+    try:
+        with embedded.hold(state.home):
+            address = embedded.ensure(state.home, state.settings, state.env)
+            if any(not one.temporary for one in workers_running(state.home)):
+                job_id, seen = begin(address.url)
+                return follow(state, job_id, timeout_s=timeout_s, after=seen)
+            note("No worker is running: starting one for this command (`lerim up` keeps one running).")
+            with temporary_worker(state.home, state.settings, state.env) as worker:
+                job_id, seen = begin(address.url)
+                return follow(state, job_id, timeout_s=timeout_s, worker=worker, after=seen)
     finally:
         # Whoever is the last to use the embedded Redis stops it; what it held is in the log.
         embedded.stop(state.home, only_if_unused=True)
-    return show_result(state, line, as_json=as_json)
+
+
+def resume_job(state: State, line: JobLine, *, timeout_s: float | None, as_json: bool) -> int:
+    """Wake the parked stages of a job and follow it; what is still over a cap parks again."""
+    from lerim_jobs.cli.follow import show_result
+    from lerim_jobs.jobs.claims import wake
+
+    def begin(url: str) -> tuple[str, int]:
+        seen = len(state.store.read(job_stream(line.job_id)))
+        for stage in line.parked:
+            wake(state.store, line.job_id, stage)
+        return line.job_id, seen
+
+    return show_result(state, _followed(state, begin, timeout_s), as_json=as_json)
 
 
 def sync_params(

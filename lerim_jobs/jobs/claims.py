@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from lerim_jobs.errors import ConflictError
+from lerim_jobs.jobs import budget
 from lerim_jobs.jobs.settlement import FINISH, advance, end_job, job_stream, plan
 from lerim_jobs.log.events import (
     Event,
@@ -25,7 +26,20 @@ from lerim_jobs.log.events import (
 )
 from lerim_jobs.log.store import ANY, BLOB_OVER_BYTES, Identified, StageRow, Store, Tx
 
-__all__ = ["LEASE_MS", "Claim", "Effect", "End", "Refused", "Settled", "claim", "complete", "fail", "release", "renew"]
+__all__ = [
+    "LEASE_MS",
+    "Claim",
+    "Effect",
+    "End",
+    "Refused",
+    "Settled",
+    "claim",
+    "complete",
+    "fail",
+    "release",
+    "renew",
+    "wake",
+]
 
 LEASE_MS = 30_000
 
@@ -100,6 +114,7 @@ def claim(
         if row.strikes >= max_attempts:
             freed = _bury(tx, row, f"the worker died {row.strikes} times at it", about)
             return Refused("quarantined", freed)
+        budget.park(tx, job_id, stage, None)
         started = StageStarted(
             stage=stage, attempt=row.attempt + 1, worker=owner, ready_ms=row.due_ms, takeover=row.state == "running"
         )
@@ -167,10 +182,13 @@ def fail(
     message: str,
     frames: Sequence[str] = (),
     retry_in_ms: int | None,
+    strike: bool = True,
+    waits_for: bytes | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Settled | None:
     """Record a failed attempt and free the lease at once. `retry_in_ms` None gives the stage up.
 
+    Without `strike` the attempt does not count against the stage; `waits_for` is what a parked one waits for.
     None: the lease was lost, nothing was written.
     """
     about = _about(held, meta)
@@ -192,7 +210,9 @@ def fail(
         if retry_at is None:
             freed = _bury(tx, row, f"{error_type}: {message}" if message else error_type, about)
             return Settled(freed, ended=held.stage == FINISH)
-        again = _free(tx, row, due_ms=retry_at, strikes=row.strikes)
+        again = _free(tx, row, due_ms=retry_at, strikes=row.strikes if strike else row.strikes - 1)
+        if waits_for:
+            budget.park(tx, held.job_id, held.stage, waits_for)
         return Settled(_with_lane(tx, [again], held.lane))
 
 
@@ -214,6 +234,16 @@ def release(store: Store, held: Claim, *, meta: Mapping[str, Any] | None = None)
         tx.append(job_stream(held.job_id), [Identified(_outcome_id(held), handed)], meta=about)
         _free(tx, row, due_ms=tx.now_ms(), strikes=row.strikes - 1)
         return True
+
+
+def wake(store: Store, job_id: str, stage: str) -> StageRow | None:
+    """Make a parked stage due now and return it to be sent; None: it is parked no more."""
+    with store.write() as tx:
+        row = tx.stage(job_id, stage)
+        budget.park(tx, job_id, stage, None)
+        if row is None or row.state != "ready":
+            return None
+        return _free(tx, row, due_ms=tx.now_ms(), strikes=row.strikes)
 
 
 def _not_now(tx: Tx, row: StageRow, now: int, alive: Alive) -> str | None:

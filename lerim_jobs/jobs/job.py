@@ -34,6 +34,8 @@ class Stage(msgspec.Struct, frozen=True):
     output: dict[str, Any] = {}
     output_blob: str | None = None
     reason: str = ""
+    code: str = ""
+    """Of the last failed attempt."""
 
     @property
     def family(self) -> str:
@@ -97,7 +99,7 @@ def _applied(job: Job, event: object) -> Job:
         case StageCompleted():
             _change(stages, event.stage, state="done", output=event.output, output_blob=event.output_blob)
         case StageFailed():
-            _change(stages, event.stage, state="open", reason=f"{event.error_type}: {event.message}")
+            _change(stages, event.stage, state="open", reason=f"{event.error_type}: {event.message}", code=event.code)
         case StageQuarantined():
             _change(stages, event.stage, state="dead", reason=event.reason)
         case StageSkipped():

@@ -3,6 +3,7 @@
     sync      index -> per session: extract (one a window) + summarize -> integrate -> publish -> finish
     maintain  curate (per project) -> publish -> finish
     ask       answer -> finish
+    check     check (one a model role) -> finish
 
 `integrate` waits for the older session of the same project, so later sessions correct earlier memories; its lane keeps
 two jobs on one project apart. `publish` waits for all integrations of its project, dead ones included.
@@ -15,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from lerim_jobs.config import ROLES
 from lerim_jobs.jobs.settlement import FINISH
 from lerim_jobs.log.events import JobKind, StageRequested
 
@@ -58,6 +60,9 @@ def first(kind: JobKind, params: Mapping[str, Any], *, host: str, projects: Sequ
         return [StageRequested(stage="answer", queue=ASK, input=dict(params)), finish]
     if kind == "sync":
         return [StageRequested(stage="index", queue=host_queue(host), host=host, input=dict(params)), finish]
+    if kind == "check":
+        roles = [StageRequested(stage=f"check:{role}", queue=ASK, input={"role": role}) for role in ROLES]
+        return [*roles, finish]
     stages = []
     for project_id in projects:
         curate = f"curate:{project_id}"

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from lerim_jobs.errors import ConflictError
+from lerim_jobs.jobs import budget
 from lerim_jobs.log.events import JobFinished, JobStatus, StageRequested, StageSkipped
 from lerim_jobs.log.store import Identified, StageRow, Tx
 
@@ -68,6 +69,7 @@ def end_job(
     tx.append(job_stream(job_id), [Identified(f"{job_id}:finished", finished)], meta=meta)
     tx.drop_stages(job_id)
     tx.clear_docs(journal_view(job_id))
+    budget.forget_job(tx, job_id)
     tx.put_doc(UNCLOSED, job_id, b"{}")
 
 

@@ -52,7 +52,7 @@ __all__ = [
     "TraceClosed",
 ]
 
-JobKind = Literal["sync", "maintain", "ask"]
+JobKind = Literal["sync", "maintain", "ask", "check"]
 JobStatus = Literal["succeeded", "partial", "failed", "cancelled"]
 MemoryKind = Literal["decision", "insight", "procedure", "friction", "pitfall", "preference", "summary"]
 
@@ -161,10 +161,14 @@ class ModelCalled(Event, frozen=True):
     cost_usd: float | None = None
     failed: list[dict[str, str]] = []
     session_id: str | None = None
+    project_id: str | None = None
 
 
 class ModelCallFailed(Event, frozen=True):
-    """A model call that ended without any usable answer, after every fallback."""
+    """A model call that ended without any usable answer, after every fallback.
+
+    Tokens and cost are those of answers that came back and were refused or of no use; mostly there are none.
+    """
 
     stage: str
     attempt: int
@@ -172,8 +176,12 @@ class ModelCallFailed(Event, frozen=True):
     model_asked: str
     error_type: str
     duration_ms: int
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float | None = None
     failed: list[dict[str, str]] = []
     session_id: str | None = None
+    project_id: str | None = None
 
 
 class ProposalRejected(Event, frozen=True):

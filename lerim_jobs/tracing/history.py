@@ -42,13 +42,13 @@ class Usage(msgspec.Struct):
     def add(self, event: ModelCalled | ModelCallFailed) -> None:
         """Count one call, answered or not."""
         self.fallbacks += len(event.failed)
+        self.tokens_in += event.tokens_in
+        self.tokens_out += event.tokens_out
+        self.cost_usd += event.cost_usd or 0.0
         if isinstance(event, ModelCallFailed):
             self.failed_calls += 1
             return
         self.calls += 1
-        self.tokens_in += event.tokens_in
-        self.tokens_out += event.tokens_out
-        self.cost_usd += event.cost_usd or 0.0
         self.unpriced_calls += event.cost_usd is None
 
 

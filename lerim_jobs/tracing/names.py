@@ -112,7 +112,7 @@ SYNTHETIC = "lerim.synthetic"
 QUEUE_WAIT = "queue wait"
 LOST_SPAN = "lost with its worker"
 
-_ROOTS = {"sync": "Sync run", "maintain": "Maintain run", "ask": "Ask"}
+_ROOTS = {"sync": "Sync run", "maintain": "Maintain run", "ask": "Ask", "check": "Check models"}
 _STAGES = {
     "index": "Index sessions",
     "extract": "Extract window",
@@ -122,6 +122,7 @@ _STAGES = {
     "finish": "Finish",
     "curate": "Maintain agent",
     "answer": "Answer",
+    "check": "Check model",
 }
 _GROUPS = {"extract": "Extract candidates"}
 

@@ -27,7 +27,7 @@ __all__ = ["JOBS", "JobLine"]
 
 
 class JobLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A job as lists and progress show it. `status`: requested, running, or how it ended."""
+    """A job as lists and progress show it. `status`: requested, running, parked, or how it ended."""
 
     job_id: str
     kind: str
@@ -43,6 +43,7 @@ class JobLine(msgspec.Struct, frozen=True, omit_defaults=True):
     stages: int = 0
     settled: int = 0
     running: list[str] = []
+    parked: list[str] = []
     failures: int = 0
     last_error: str | None = None
     model_calls: int = 0
@@ -80,15 +81,22 @@ def _changes(line: JobLine, event: object, row: Recorded) -> dict[str, Any]:
             return {"stages": line.stages + 1}
         case StageStarted():
             running = [*_without(line.running, event.stage), event.stage]
-            return {"attempts": line.attempts + 1, "status": "running", "running": running}
+            parked = _without(line.parked, event.stage)
+            return {"attempts": line.attempts + 1, "status": "running", "running": running, "parked": parked}
         case StageCompleted() | StageSkipped() | StageQuarantined():
-            return {"settled": line.settled + 1, "running": _without(line.running, event.stage)}
+            running = _without(line.running, event.stage)
+            status = "parked" if line.parked and not running else line.status
+            return {"settled": line.settled + 1, "running": running, "status": status}
         case StageFailed():
-            error = f"{event.stage}: {event.error_type}: {event.message}"
+            running = _without(line.running, event.stage)
+            is_parked = event.code == "parked"
+            parked = [*_without(line.parked, event.stage), *([event.stage] if is_parked else [])]
             return {
-                "running": _without(line.running, event.stage),
-                "failures": line.failures + (event.code != "handed_back"),
-                "last_error": error,
+                "running": running,
+                "parked": parked,
+                "status": "parked" if parked and not running else line.status,
+                "failures": line.failures + (event.code not in ("handed_back", "parked")),
+                "last_error": f"{event.stage}: {event.error_type}: {event.message}",
             }
         case ModelCalled():
             return {
@@ -105,10 +113,17 @@ def _changes(line: JobLine, event: object, row: Recorded) -> dict[str, Any]:
                 "result": event.result,
                 "error": event.error,
                 "running": [],
+                "parked": [],
             }
         case TraceClosed():
             return {"trace_closed": True}
-        case ModelCallFailed() | ProposalRejected():
+        case ModelCallFailed():
+            return {
+                "tokens_in": line.tokens_in + event.tokens_in,
+                "tokens_out": line.tokens_out + event.tokens_out,
+                "cost_usd": round(line.cost_usd + (event.cost_usd or 0.0), 10),
+            }
+        case ProposalRejected():
             return {}
         case _:
             return {}
@@ -124,7 +139,7 @@ def _key(row: Recorded) -> str:
 
 JOBS: View[JobLine] = View(
     name="jobs",
-    version=1,
+    version=2,
     shape=JobLine,
     types=(
         "JobRequested",
@@ -135,6 +150,7 @@ JOBS: View[JobLine] = View(
         "StageQuarantined",
         "StageFailed",
         "ModelCalled",
+        "ModelCallFailed",
         "JobFinished",
         "TraceClosed",
     ),

@@ -21,10 +21,19 @@ def test_permanent_errors_give_up_at_once(error: Exception) -> None:
     assert decide(error, attempt=1).retry_in_ms is None
 
 
-@pytest.mark.parametrize("error", [ModelUnavailable("x"), ValueError("a bug"), ConflictError("x"), Parked("x")])
+@pytest.mark.parametrize("error", [ModelUnavailable("x"), ValueError("a bug"), ConflictError("x")])
 def test_everything_else_is_tried_again_until_the_attempts_are_used_up(error: Exception) -> None:
     assert decide(error, attempt=4, max_attempts=5).retry_in_ms is not None
     assert decide(error, attempt=5, max_attempts=5).retry_in_ms is None
+
+
+def test_being_told_to_wait_is_no_strike_and_parking_has_no_end() -> None:
+    for attempt in (1, 39):
+        decision = decide(RateLimited("x", retry_after_s=1), attempt=attempt, strikes=1)
+        assert (decision.retry_in_ms, decision.strike) == (1050, False)
+    assert decide(RateLimited("x"), attempt=40, strikes=1).strike
+    parked = decide(Parked("x", retry_in_ms=5), attempt=500, strikes=1)
+    assert (parked.retry_in_ms, parked.strike) == (5, False)
 
 
 def test_the_providers_wish_is_honoured() -> None:

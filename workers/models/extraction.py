@@ -5,6 +5,8 @@ The transcript is untrusted data: it stands in a field of its own, and the instr
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
 import dspy
@@ -12,7 +14,7 @@ import msgspec
 from dspy.utils.exceptions import AdapterParseError, DSPyError
 from pydantic import BaseModel, Field
 
-from lerim_jobs.errors import JobsError, ModelRefused
+from lerim_jobs.errors import ContextOverflow, JobsError, ModelRefused
 from lerim_jobs.memory.proposals import Candidate
 from workers.models.engine import predictor_context
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Summary", "extract", "summarize"]
 
+_MIN_CHARS = 2000
+_TURN = re.compile(r"^(?=(?:User|Assistant|Tool): )", re.MULTILINE)
 _ASKS = 2
 """An answer that cannot be parsed is asked for once more; both calls are counted and journaled."""
 
@@ -74,15 +78,25 @@ class Summary(msgspec.Struct, frozen=True):
 
 def extract(models: Models, window_text: str, *, session_title: str = "") -> list[Candidate]:
     """Candidates as the model gave them, unchecked. Raises ModelUnavailable, RateLimited, WrongKey, ModelRefused."""
-    answer = _predict(models, "extract", ExtractMemories, session_title=session_title, transcript=window_text)
+    try:
+        answer = _predict(models, "extract", ExtractMemories, session_title=session_title, transcript=window_text)
+    except ContextOverflow:
+        # The settings promise the model more than it can take: go on with halves, down to a size any model can read.
+        return [one for part in _halves(window_text) for one in extract(models, part, session_title=session_title)]
     return [Candidate(**found.model_dump()) for found in answer.candidates]
 
 
 def summarize(models: Models, windows: list[str], *, previous: str | None = None) -> Summary:
     """One call a window, each bringing the summary so far up to date."""
     so_far, title = previous or "", ""
-    for text in windows:
-        answer = _predict(models, "summarize", SummarizeSession, earlier_summary=so_far, transcript=text)
+    waiting = deque(windows)
+    while waiting:
+        text = waiting.popleft()
+        try:
+            answer = _predict(models, "summarize", SummarizeSession, earlier_summary=so_far, transcript=text)
+        except ContextOverflow:
+            waiting.extendleft(reversed(_halves(text)))
+            continue
         so_far, title = answer.summary, answer.title
     return Summary(" ".join(title.split())[:120] or "Session", so_far.strip())
 
@@ -97,6 +111,22 @@ def _predict(models: Models, role: RoleName, signature: Any, **inputs: str) -> A
             except DSPyError as exc:
                 raise _ours(exc) or exc from None
     raise ModelRefused(f"role {role}: {_ASKS} answers in a row were not in the form that was asked for")
+
+
+def _halves(text: str) -> tuple[str, str]:
+    """The transcript cut between two turns near its middle, or inside a turn when it has only one.
+
+    Raises ContextOverflow for a text too short to be cut.
+    """
+    if len(text) < _MIN_CHARS:
+        raise ContextOverflow(f"a transcript of {len(text)} characters does not fit the model's context")
+    middle = len(text) // 2
+    cuts = [match.start() for match in _TURN.finditer(text) if match.start()]
+    if cuts:
+        at = min(cuts, key=lambda place: abs(place - middle))
+        return text[:at].rstrip(), text[at:].lstrip()
+    at = text.find(" ", middle) + 1 or middle
+    return text[:at], text.partition(":")[0] + ": " + text[at:]
 
 
 def _ours(error: BaseException | None) -> JobsError | None:

@@ -6,10 +6,12 @@ different request can never get an old answer.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -22,8 +24,11 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
-from lerim_jobs.config import RoleName
-from workers.models.faults import explained, failed_models
+from lerim_jobs.config import Price, Role, RoleName
+from lerim_jobs.providers import ModelChoice
+from workers.models import gate
+from workers.models.faults import explained, failed_models, is_ours
+from workers.models.gate import CallGate
 from workers.models.prices import cost_usd
 
 __all__ = ["CallFailed", "Called", "Journal", "JournalModel", "request_hash"]
@@ -58,6 +63,10 @@ class CallFailed(msgspec.Struct, frozen=True):
     error_type: str
     duration_ms: int
     failed: list[dict[str, str]] = []
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float | None = None
+    """What answers that could not be used were charged with; None without any, or when the price is unknown."""
 
 
 class Journal(Protocol):
@@ -67,21 +76,39 @@ class Journal(Protocol):
         """The stored answer to exactly this request, or None."""
         ...
 
-    def record(self, call: Called, answer: bytes) -> None:
-        """Store an answer; when this returns it survives a crash."""
+    def admit(self, wish: Mapping[str, Any]) -> str | float:
+        """Reserve for a call and return the reservation's key, or the seconds to wait. Raises Parked."""
         ...
 
-    def failed(self, call: CallFailed) -> None:
-        """Note a call without an answer."""
+    def give_back(self, keys: Sequence[str]) -> None:
+        """Give reservations of requests that cost nothing back."""
+        ...
+
+    def record(self, call: Called, answer: bytes, held: Sequence[str] = ()) -> None:
+        """Store an answer and settle its reservations; when this returns it survives a crash."""
+        ...
+
+    def failed(self, call: CallFailed, held: Sequence[str] = ()) -> None:
+        """Note a call without an answer, and settle its reservations."""
         ...
 
 
 class JournalModel(WrapperModel):
     """A model, fallbacks included, whose answers go through the journal. Raises only errors of our own tree."""
 
-    def __init__(self, wrapped: Model, *, role: RoleName, asked: str, journal: Journal) -> None:
+    def __init__(
+        self,
+        wrapped: Model,
+        *,
+        role: RoleName,
+        asked: ModelChoice,
+        settings: Role,
+        prices: Mapping[str, Price],
+        journal: Journal,
+    ) -> None:
         super().__init__(wrapped)
         self._role, self._asked, self._journal = role, asked, journal
+        self._limits, self._prices = settings, prices
         self._seen: Counter[str] = Counter()
         self.calls = 0
         self.replayed = 0
@@ -93,25 +120,49 @@ class JournalModel(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
-        key = request_hash(messages, model_settings, model_request_parameters)
+        body = _canonical(messages, model_settings, model_request_parameters)
+        key = _hash(body)
         occurrence = self._seen[key]
         self._seen[key] += 1
         if stored := self._journal.find(key, occurrence):
             return self._replay(stored)
         begin = time.monotonic()
-        try:
-            response = await self.wrapped.request(messages, model_settings, model_request_parameters)
-        except (px.AgentRunError, px.FallbackExceptionGroup) as exc:
-            error = explained(exc, role=self._role)
-            failed = failed_models(exc)
-            self._journal.failed(CallFailed(self._role, self._asked, type(error).__name__, _ms_since(begin), failed))
-            raise error from None
-        call = self._called(key, occurrence, response, _ms_since(begin))
-        self._journal.record(call, _RESPONSE.dump_json(response))
+        call_gate = CallGate(
+            self._journal, role=self._role, settings=self._limits, prices=self._prices, request_bytes=len(body)
+        )
+        response = await self._ask(call_gate, begin, messages, model_settings, model_request_parameters)
+        call = self._called(key, occurrence, response, call_gate.billed, begin)
+        # Off the loop: the other calls of this process go on while the answer reaches the disk.
+        await asyncio.to_thread(self._journal.record, call, _RESPONSE.dump_json(response), call_gate.held)
         self.calls += 1
         self.answered_by = call.model
+        if occurrence:
+            trace.get_current_span().add_event("lerim.asked_again", {"lerim.occurrence": occurrence})
         record_durable_unit(executed=True)
         return response
+
+    async def _ask(
+        self,
+        call_gate: CallGate,
+        begin: float,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        token = gate.current.set(call_gate)
+        try:
+            return await self.wrapped.request(messages, model_settings, parameters)
+        except (px.AgentRunError, px.FallbackExceptionGroup) as exc:
+            if parked := is_ours(exc):
+                raise parked from None
+            error = explained(exc, role=self._role)
+            failed = failed_models(exc)
+            bill = _bill(call_gate.billed, self._prices)
+            call = CallFailed(self._role, self._asked.model, type(error).__name__, _ms_since(begin), failed, *bill)
+            await asyncio.to_thread(self._journal.failed, call, call_gate.held)
+            raise error from None
+        finally:
+            gate.current.reset(token)
 
     def _replay(self, stored: bytes) -> ModelResponse:
         response = _RESPONSE.validate_json(stored)
@@ -121,20 +172,28 @@ class JournalModel(WrapperModel):
         record_durable_unit(executed=False)
         return response
 
-    def _called(self, key: str, occurrence: int, response: ModelResponse, duration_ms: int) -> Called:
-        usage = response.usage
+    def _called(
+        self,
+        key: str,
+        occurrence: int,
+        response: ModelResponse,
+        billed: Sequence[tuple[ModelChoice, ModelResponse]],
+        begin: float,
+    ) -> Called:
+        answered = billed[-1][0]
+        tokens_in, tokens_out, cost = _bill(billed, self._prices)
         return Called(
             role=self._role,
             request_hash=key,
             occurrence=occurrence,
-            model_asked=self._asked,
-            model=response.model_name or self._asked,
-            provider=response.provider_name or "",
-            tokens_in=usage.input_tokens,
-            tokens_out=usage.output_tokens,
-            duration_ms=duration_ms,
-            cache_read_tokens=usage.cache_read_tokens,
-            cost_usd=cost_usd(response),
+            model_asked=self._asked.model,
+            model=response.model_name or answered.model,
+            provider=answered.provider,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            duration_ms=_ms_since(begin),
+            cache_read_tokens=response.usage.cache_read_tokens,
+            cost_usd=cost,
             failed=[
                 {"model": attempt.model_name, "error_type": (attempt.error or "rejected").partition(":")[0]}
                 for attempt in response.failed_attempts or ()
@@ -146,13 +205,36 @@ def request_hash(
     messages: list[ModelMessage], settings: ModelSettings | None, parameters: ModelRequestParameters
 ) -> str:
     """Equal for the same request in another attempt or process: times, run ids and call ids do not count."""
+    return _hash(_canonical(messages, settings, parameters))
+
+
+def _bill(
+    billed: Sequence[tuple[ModelChoice, ModelResponse]], prices: Mapping[str, Price]
+) -> tuple[int, int, float | None]:
+    """Tokens in, tokens out and dollars of all answers; no dollars when one of their prices is unknown."""
+    costs = [cost_usd(response, choice, prices) for choice, response in billed]
+    known = [cost for cost in costs if cost is not None]
+    return (
+        sum(response.usage.input_tokens for _, response in billed),
+        sum(response.usage.output_tokens for _, response in billed),
+        sum(known) if billed and len(known) == len(costs) else None,
+    )
+
+
+def _canonical(
+    messages: list[ModelMessage], settings: ModelSettings | None, parameters: ModelRequestParameters
+) -> bytes:
     body = {
         "messages": _normal(json.loads(ModelMessagesTypeAdapter.dump_json(messages)), {}),
         "settings": {key: value for key, value in (settings or {}).items() if key not in _NO_PART_OF_THE_REQUEST},
         "tools": [(tool.name, tool.parameters_json_schema) for tool in parameters.function_tools],
         "outputs": [(tool.name, tool.parameters_json_schema) for tool in parameters.output_tools],
     }
-    return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return json.dumps(body, sort_keys=True, default=str, ensure_ascii=False).encode()
+
+
+def _hash(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:32]
 
 
 def _normal(value: Any, calls: dict[str, int]) -> Any:

@@ -1,63 +1,101 @@
-"""From a role's choice to a pydantic-ai model: the provider's client, its time-out, and the fallbacks behind it."""
+"""From a role's choice to a pydantic-ai model: the provider's client, its settings, and the fallbacks behind it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic_ai.models import Model
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from pydantic_ai.settings import ModelSettings
 
-from lerim_jobs.providers import OFFLINE, ModelChoice, RoleChoice
+from lerim_jobs.config import Role
+from lerim_jobs.providers import OFFLINE, PROVIDERS, ModelChoice, RoleChoice
 from workers.models.faults import worth_falling_back
+from workers.models.gate import GatedModel
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 __all__ = ["build"]
 
 _NO_KEY = "none"
 
 
-def build(choice: RoleChoice, *, timeout_s: float, env: Mapping[str, str]) -> Model:
+def build(choice: RoleChoice, role: Role, *, env: Mapping[str, str]) -> Model:
     """The role's model. SDK retries are off: retrying has one owner, and it is not the SDK."""
-    models = [_model(one, timeout_s, _key(one, env)) for one in (choice.model, *choice.fallbacks)]
+    models = [_gated(one, role, env) for one in (choice.model, *choice.fallbacks)]
     return models[0] if len(models) == 1 else FallbackModel(*models, fallback_on=worth_falling_back)
 
 
-def _key(choice: ModelChoice, env: Mapping[str, str]) -> str:
-    from lerim_jobs.providers import PROVIDERS
+def _gated(choice: ModelChoice, role: Role, env: Mapping[str, str]) -> Model:
+    if choice.provider == OFFLINE:
+        from workers.models.offline import offline_model
 
+        return GatedModel(offline_model(), choice)
+    return GatedModel(_model(choice, role, _key(choice, env)), choice)
+
+
+def _key(choice: ModelChoice, env: Mapping[str, str]) -> str:
     spec = PROVIDERS.get(choice.provider)
     variable = choice.key_variable or (spec.key_variable if spec else None)
     return (env.get(variable) if variable else None) or _NO_KEY
 
 
 @lru_cache(maxsize=64)
-def _model(choice: ModelChoice, timeout_s: float, key: str) -> Model:
+def _model(choice: ModelChoice, role: Role, key: str) -> Model:
     """One client per model and process: its connections are reused by all stages on the one loop."""
-    if choice.provider == OFFLINE:
-        from workers.models.offline import offline_model
-
-        return offline_model()
-    # `max_retries` is passed on to the provider's client for each request, though the settings' type does not list it.
-    settings = cast("ModelSettings", {"max_retries": 0, "timeout": timeout_s})
+    settings: dict[str, Any] = {"timeout": role.timeout_seconds, "max_tokens": role.max_output_tokens}
+    if role.thinking is not None:
+        settings["thinking"] = role.thinking
     if choice.provider == "anthropic":
-        from pydantic_ai.models.anthropic import AnthropicModel
-        from pydantic_ai.providers.anthropic import AnthropicProvider
-
-        return AnthropicModel(
-            choice.model, provider=AnthropicProvider(api_key=key, base_url=choice.api_base), settings=settings
-        )
-    return _openai_compatible(choice, key, settings)
+        return _anthropic(choice, key, settings)
+    return _openai_compatible(choice, role, _openai_client(choice, key, role.timeout_seconds), settings)
 
 
-def _openai_compatible(choice: ModelChoice, key: str, settings: ModelSettings) -> Model:
-    if choice.provider == "openrouter" and choice.key_variable:
-        from pydantic_ai.models.openrouter import OpenRouterModel
+def _openai_compatible(choice: ModelChoice, role: Role, client: AsyncOpenAI, settings: dict[str, Any]) -> Model:
+    given = cast("Any", settings)
+    if choice.provider == "openrouter" and "/" in choice.model:
         from pydantic_ai.providers.openrouter import OpenRouterProvider
 
-        return OpenRouterModel(choice.model, provider=OpenRouterProvider(api_key=key), settings=settings)
-    provider = OpenAIProvider(base_url=choice.api_base, api_key=key)
-    return OpenAIChatModel(choice.model, provider=provider, settings=settings)
+        from workers.models.openrouter import LenientOpenRouterModel
+
+        # OpenRouter knows what a call cost; it only says so when asked.
+        settings["openrouter_usage"] = {"include": True}
+        if role.openrouter_provider_order:
+            settings["openrouter_provider"] = {"order": list(role.openrouter_provider_order)}
+        return LenientOpenRouterModel(choice.model, provider=OpenRouterProvider(openai_client=client), settings=given)
+    if choice.provider == "zai":
+        from pydantic_ai.models.zai import ZaiModel
+        from pydantic_ai.providers.zai import ZaiProvider
+
+        return ZaiModel(choice.model, provider=ZaiProvider(openai_client=client), settings=given)
+    if choice.provider == "ollama":
+        from pydantic_ai.models.ollama import OllamaModel
+        from pydantic_ai.providers.ollama import OllamaProvider
+
+        return OllamaModel(choice.model, provider=OllamaProvider(openai_client=client), settings=given)
+    if choice.provider != "openai":
+        # Servers that only resemble OpenAI know the older name of this setting.
+        settings["extra_body"] = {"max_tokens": settings.pop("max_tokens")}
+    return OpenAIChatModel(choice.model, provider=OpenAIProvider(openai_client=client), settings=given)
+
+
+def _openai_client(choice: ModelChoice, key: str, timeout_s: float) -> AsyncOpenAI:
+    from openai import AsyncOpenAI
+
+    return AsyncOpenAI(base_url=choice.api_base, api_key=key, max_retries=0, timeout=timeout_s)
+
+
+def _anthropic(choice: ModelChoice, key: str, settings: dict[str, Any]) -> Model:
+    from anthropic import AsyncAnthropic
+    from pydantic_ai.models.anthropic import AnthropicModel
+    from pydantic_ai.providers.anthropic import AnthropicProvider
+
+    # The SDK adds the version itself; people copy addresses that end in it.
+    base = choice.api_base.rstrip("/").removesuffix("/v1")
+    client = AsyncAnthropic(base_url=base, api_key=key, max_retries=0, timeout=settings["timeout"])
+    provider = AnthropicProvider(anthropic_client=client)
+    return AnthropicModel(choice.model, provider=provider, settings=cast("Any", settings))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from opentelemetry import trace
+from pydantic_ai.direct import model_request
 from pydantic_ai.durable_exec import replay_scope
 from pydantic_ai.exceptions import UnexpectedModelBehavior, UsageLimitExceeded
+from pydantic_ai.messages import ModelRequest, UserPromptPart
+from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.usage import UsageLimits
 
@@ -39,8 +43,15 @@ class Models:
         """The role's model with its fallbacks, behind the journal."""
         if role not in self._models:
             choice = self._choices[role]
-            wrapped = build(choice, timeout_s=self.settings.roles.get(role).timeout_seconds, env=self._env)
-            self._models[role] = JournalModel(wrapped, role=role, asked=choice.model.model, journal=self._journal)
+            settings = self.settings.roles.get(role)
+            self._models[role] = JournalModel(
+                build(choice, settings, env=self._env),
+                role=role,
+                asked=choice.model,
+                settings=settings,
+                prices=self.settings.prices,
+                journal=self._journal,
+            )
         return self._models[role]
 
     def limits(self, role: RoleName) -> UsageLimits:
@@ -56,6 +67,31 @@ class Models:
             raise ModelRefused(f"role {role}: not done after {limit} model calls (max_iterations)") from None
         except UnexpectedModelBehavior as exc:
             raise ModelUnavailable(f"role {role}: {type(exc).__name__}: no usable answer") from None
+
+    def ping(self, role: RoleName) -> dict[str, Any]:
+        """One small call; who answered, its tokens and ms, and the models that failed before. Raises as `run` does."""
+        begin = time.monotonic()
+        request = ModelRequest(parts=[UserPromptPart("Answer with the one word: ready")])
+        response = self.run(
+            lambda: model_request(
+                self.model(role),
+                [request],
+                model_request_parameters=ModelRequestParameters(),
+                instrument=self.instrument,
+            ),
+            role=role,
+        )
+        failed = [
+            (one.model_name, (one.error or "rejected").partition(":")[0]) for one in response.failed_attempts or ()
+        ]
+        return {
+            "asked": self._choices[role].model.model,
+            "model": self.answered_by(role),
+            "tokens_in": response.usage.input_tokens,
+            "tokens_out": response.usage.output_tokens,
+            "duration_ms": round((time.monotonic() - begin) * 1000),
+            "failed": [{"model": model, "error_type": error} for model, error in failed],
+        }
 
     def answered_by(self, role: RoleName) -> str | None:
         """The model that answered the role's last call, None when it was not called."""

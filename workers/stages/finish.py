@@ -21,6 +21,7 @@ from workers.context import Outcome, StageContext
 
 __all__ = ["run"]
 
+_SETTINGS_TO_BLAME = {"wrong_key", "model_missing", "config"}
 _MEMORY_COUNTS = ("added", "updated", "merged", "archived", "unchanged", "rejected")
 
 
@@ -40,11 +41,15 @@ def run(ctx: StageContext) -> Outcome:
         result |= _sync_counts(job, quarantined)
     if job.request.kind == "ask":
         result |= _answer(job)
-    effects = [effect for stream, reason in quarantined.items() if (effect := _give_up(ctx, stream, reason))]
+    if job.request.kind == "check":
+        result["roles"] = {stage.request.input["role"]: stage.output for stage in job.family("check") if stage.output}
+    effects = [effect for stream, stage in quarantined.items() if (effect := _give_up(ctx, stream, stage))]
     return Outcome({}, effects, end=End(_status(job, lost), result, _error(lost)))
 
 
 def _status(job: Job, lost: list[Stage]) -> JobStatus:
+    if job.request.kind == "check":
+        return "succeeded" if all(stage.output.get("ok") for stage in job.family("check")) else "failed"
     if not lost:
         return "succeeded"
     names = {stage.family for stage in lost}
@@ -71,7 +76,7 @@ def _model_counts(ctx: StageContext) -> dict[str, Any]:
     }
 
 
-def _sync_counts(job: Job, quarantined: dict[str, str]) -> dict[str, Any]:
+def _sync_counts(job: Job, quarantined: dict[str, Stage]) -> dict[str, Any]:
     index = job.stages["index"].output
     sessions = {name: index.get(name, 0) for name in ("found", "indexed", "unchanged", "skipped")}
     extracts = job.family("extract")
@@ -83,6 +88,7 @@ def _sync_counts(job: Job, quarantined: dict[str, str]) -> dict[str, Any]:
         "windows": index.get("windows", 0),
         "candidates": sum(len(stage.output.get("candidates", ())) for stage in extracts),
         "dropped": sum(len(stage.output.get("dropped", ())) for stage in extracts),
+        **({"estimate": index["estimate"]} if "estimate" in index else {}),
         "proposals": [line for stage in job.family("integrate") for line in stage.output.get("proposals", ())],
     }
 
@@ -92,24 +98,27 @@ def _answer(job: Job) -> dict[str, Any]:
     return {"answer": output.get("answer"), "citations": output.get("citations", [])}
 
 
-def _quarantined(job: Job) -> dict[str, str]:
-    """Session stream -> reason, for sessions whose integration never happened."""
-    lost: dict[str, str] = {}
+def _quarantined(job: Job) -> dict[str, Stage]:
+    """Session stream -> the stage that was given up, for sessions whose integration never happened."""
+    lost: dict[str, Stage] = {}
     for stage in job.family("integrate"):
         if stage.state in ("dead", "skipped"):
             dead = [job.stages[name] for name in stage.request.needs if job.stages[name].state == "dead"]
-            lost[stage.request.input["session"]["stream"]] = (dead[0] if dead else stage).reason
+            lost[stage.request.input["session"]["stream"]] = dead[0] if dead else stage
     return lost
 
 
-def _give_up(ctx: StageContext, stream: str, reason: str) -> Effect | None:
-    """Mark the turns this job had taken as dead; a dry run had taken none."""
+def _give_up(ctx: StageContext, stream: str, stage: Stage) -> Effect | None:
+    """Mark the turns this job had taken as dead; a dry run had taken none.
+
+    What only the settings are to blame for is not held against a session: the next sync takes it again.
+    """
     session = find(ctx.store, SESSIONS, stream)
     if session is None or session.taken_by != ctx.job.job_id:
         return None
-    if ctx.job.request.params.get("dry_run"):
+    if ctx.job.request.params.get("dry_run") or stage.code in _SETTINGS_TO_BLAME:
         return Effect(stream, [SessionReleased(ctx.job.job_id, session.extracted_to)], session.version)
-    event = SessionQuarantined(ctx.job.job_id, session.taken_to, FINISH, reason)
+    event = SessionQuarantined(ctx.job.job_id, session.taken_to, FINISH, stage.reason)
     return Effect(stream, [event], session.version)
 
 

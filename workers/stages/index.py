@@ -23,7 +23,7 @@ from lerim_jobs.log.events import Event, SessionIndexed, SessionScheduled
 from lerim_jobs.sessions import discovery, projects, transcript
 from lerim_jobs.sessions.reader import Checkpoint, Found, Reading, read
 from lerim_jobs.sessions.transcript import Turn
-from lerim_jobs.sessions.windows import cut
+from lerim_jobs.sessions.windows import CHARS_PER_TOKEN, cut
 from lerim_jobs.views.projection import fold_all
 from lerim_jobs.views.projects import Project, active_projects
 from lerim_jobs.views.sessions import SESSIONS, FileMark, SegmentMark, Session, session_stream
@@ -69,7 +69,8 @@ def run(ctx: StageContext) -> Outcome:
     _read_files(ctx, scan)
     known = {key: project for key, project in active_projects(ctx.store).items() if project.host == ctx.host}
     plans, left = _take(ctx, scan, known)
-    if not ctx.input.get("dry_run"):
+    is_estimate = bool(ctx.input.get("estimate"))
+    if not (ctx.input.get("dry_run") or is_estimate):
         for plan in plans:
             taken = SessionScheduled(ctx.job.job_id, plan.project_id, plan.turn_from, plan.turn_to)
             scan.add(plan.stream, taken)
@@ -82,9 +83,10 @@ def run(ctx: StageContext) -> Outcome:
         "taken": len(plans),
         "windows": sum(plan.windows for plan in plans),
         "left": dict(sorted(left.items())),
+        **({"estimate": _estimate(ctx, scan, plans)} if is_estimate else {}),
     }
     effects = [Effect(stream, events, scan.versions[stream]) for stream, events in scan.events.items()]
-    stages = after_index(plans, host=ctx.host, params=ctx.input)
+    stages = [] if is_estimate else after_index(plans, host=ctx.host, params=ctx.input)
     return Outcome(output, effects, scan.blobs, stages)
 
 
@@ -241,6 +243,17 @@ def _take(ctx: StageContext, scan: _Scan, known: Mapping[str, Project]) -> tuple
     if len(ready) > limit:
         left["over the limit of sessions per run"] = len(ready) - limit
     return [_plan(ctx, scan, session, known[project_id]) for session, project_id in ready[:limit]], left
+
+
+def _estimate(ctx: StageContext, scan: _Scan, plans: Sequence[SessionPlan]) -> dict[str, Any]:
+    from workers.models.estimate import Waiting, estimate
+
+    waiting = []
+    for plan in plans:
+        turns = [*stored_turns(ctx, scan.sessions[plan.stream]), *scan.segments.get(plan.stream, ())]
+        tokens = sum(int(len(turn.text) / CHARS_PER_TOKEN) for turn in turns if turn.n >= plan.turn_from)
+        waiting.append(Waiting(tokens, plan.windows))
+    return estimate(waiting, ctx.settings, ctx.env)
 
 
 def _left_because(ctx: StageContext, session: Session, project_id: str | None) -> str | None:

@@ -1,0 +1,103 @@
+"""The gate in front of every request that leaves the process: each model of a fallback chain passes it by itself.
+
+It asks the journal for admission (caps, the provider's limits) and waits on the loop, so a waiting call blocks no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from pydantic_ai import exceptions as px
+from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.settings import ModelSettings
+
+from lerim_jobs.config import Price, Role, RoleName
+from lerim_jobs.errors import JobsError
+from lerim_jobs.providers import OFFLINE, ModelChoice
+from workers.models.prices import bound_usd, input_bound
+
+if TYPE_CHECKING:
+    from workers.models.journal import Journal
+
+__all__ = ["CallGate", "GatedModel", "current"]
+
+current: ContextVar[CallGate | None] = ContextVar("lerim_call_gate", default=None)
+"""The gate of the call this task is making; set by the journal around it."""
+
+_MARGIN_MS = 60_000
+
+
+class CallGate:
+    """One journaled call: what it has reserved, and what it has to pay for."""
+
+    def __init__(
+        self, journal: Journal, *, role: RoleName, settings: Role, prices: Mapping[str, Price], request_bytes: int
+    ) -> None:
+        self._journal, self._role, self._settings, self._prices = journal, role, settings, prices
+        self._tokens_in = input_bound(request_bytes)
+        self.held: list[str] = []
+        self.billed: list[tuple[ModelChoice, ModelResponse]] = []
+        """Every answer that came back, also one that a fallback replaced: providers charge for all of them."""
+
+    async def enter(self, choice: ModelChoice) -> str | None:
+        """Reserve for one request; None where nothing needs to be reserved. Raises Parked."""
+        if choice.provider == OFFLINE:
+            return None
+        usd = bound_usd(choice, self._tokens_in, self._settings.max_output_tokens, self._prices)
+        wish = {
+            "role": self._role,
+            "provider": choice.provider,
+            "usd": usd,
+            "tokens": self._tokens_in + self._settings.max_output_tokens,
+            "hold_ms": int(self._settings.timeout_seconds * 1000) + _MARGIN_MS,
+        }
+        while True:
+            admitted = await asyncio.to_thread(self._journal.admit, wish)
+            if isinstance(admitted, str):
+                self.held.append(admitted)
+                return admitted
+            await asyncio.sleep(admitted * random.uniform(0.8, 1.2))
+
+    async def leave(self, key: str | None) -> None:
+        """Give a reservation back after a request that cost nothing."""
+        if key is not None:
+            self.held.remove(key)
+            await asyncio.to_thread(self._journal.give_back, [key])
+
+
+class GatedModel(WrapperModel):
+    """One provider's model behind the gate of the call it is used in."""
+
+    def __init__(self, wrapped: Model, choice: ModelChoice) -> None:
+        super().__init__(wrapped)
+        self._choice = choice
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        gate = current.get()
+        if gate is None:
+            raise RuntimeError("a model call outside the journal would not be counted")
+        key = await gate.enter(self._choice)
+        try:
+            response = await self.wrapped.request(messages, model_settings, model_request_parameters)
+        except (px.AgentRunError, px.UserError, JobsError):
+            await gate.leave(key)
+            raise
+        except Exception as exc:
+            # A body the client cannot read ends in whatever error its code runs into.
+            await gate.leave(key)
+            raise px.UnexpectedModelBehavior(f"{type(exc).__name__} while reading the answer") from None
+        gate.billed.append((self._choice, response))
+        if response.finish_reason == "content_filter":
+            raise px.ContentFilterError("the model refused to answer")
+        return response
