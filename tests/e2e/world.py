@@ -29,11 +29,12 @@ _CONFIG = """
 provider = "openai"
 model = "lead-model"
 api_base = "{url}"
-{lead}
+{lead}{extra}
 [roles.explorer]
 provider = "openai"
 model = "explorer-model"
 api_base = "{url}"
+{extra}
 [roles.extract]
 provider = "openai"
 model = "extract-model"
@@ -41,10 +42,12 @@ api_base = "{url}"
 max_window_tokens = {window}
 window_overlap_tokens = 20
 {extract}
+{extra}
 [roles.summarize]
 provider = "openai"
 model = "summarize-model"
 api_base = "{url}"
+{extra}
 """
 
 
@@ -95,9 +98,11 @@ class World:
         }
 
     # --- set-up ---
-    def configure(self, *, window: int = 2000, lead: str = "", extract: str = "", project: bool = False) -> None:
+    def configure(
+        self, *, window: int = 2000, lead: str = "", extract: str = "", extra: str = "", project: bool = False
+    ) -> None:
         """Point all four roles at the model server, for everything or (`project`) for the current project only."""
-        text = _CONFIG.format(url=self.url, window=window, lead=lead, extract=extract)
+        text = _CONFIG.format(url=self.url, window=window, lead=lead, extract=extract, extra=extra)
         path = self.project / ".lerim" / "config.toml" if project else self.home.config
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")

@@ -26,6 +26,7 @@ from tests.integration.test_models_http import KEY, SECRET, TABS, Notebook, Shel
 from tests.model_server import ModelServer, Step, hang, raw, reset, status, text, tools
 from workers.agents import lead
 from workers.models import extraction
+from workers.models.journal import Called, CallFailed
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 
@@ -112,7 +113,7 @@ def test_a_refusal_is_charged_and_counted_also_when_another_model_answers(server
         notebook = Notebook()
         with suppress(ModelRefused):
             extraction.extract(models(server, notebook, fallback_models=fallbacks), "User: REMEMBER: one thing")
-        counted = [*notebook.calls, *notebook.failures]
+        counted: list[Called | CallFailed] = [*notebook.calls, *notebook.failures]
         assert sum(call.tokens_in for call in counted) == server.tokens_in + 5
         assert sum(call.tokens_out for call in counted) == server.tokens_out + 5
 

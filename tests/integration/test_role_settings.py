@@ -144,8 +144,7 @@ def test_a_price_of_ones_own_beats_the_bundled_table(server: ModelServer) -> Non
         costs.append(call.cost_usd)
         assert notebook.wishes[0]["usd"] > (call.cost_usd or 0)
     assert costs[1] == pytest.approx((call.tokens_in * 1000 + call.tokens_out * 2000) / 1e6)
-    assert costs[0] is not None
-    assert costs[0] < costs[1]
+    assert 0 < (costs[0] or 0) < (costs[1] or 0)
 
 
 def test_ollama_is_found_on_its_port_and_needs_neither_key_nor_model_name() -> None:
@@ -174,3 +173,16 @@ def test_ollama_is_found_on_its_port_and_needs_neither_key_nor_model_name() -> N
         ollama_models.cache_clear()
     with pytest.raises(ConfigError, match="no model is configured"):
         check_models(Settings(), {"OLLAMA_HOST": address})
+
+
+def test_an_estimate_names_the_models_whose_price_it_does_not_know() -> None:
+    from workers.models.estimate import Waiting, estimate
+
+    known = Role(provider="openai", model="gpt-5-mini")
+    secret = Role(provider="mine", model="m", api_base="http://127.0.0.1:1/v1")
+    waiting = [Waiting(tokens=5000, windows=2), Waiting(tokens=100, windows=1)]
+    priced = estimate(waiting, Settings(roles=Roles(lead=known, explorer=known, extract=known, summarize=known)), {})
+    assert (priced["sessions"], priced["windows"], priced["unpriced_models"]) == (2, 3, [])
+    assert priced["cost_usd"] > 0
+    unknown = estimate(waiting, Settings(roles=Roles(lead=secret, explorer=known, extract=known, summarize=known)), {})
+    assert (unknown["cost_usd"], unknown["unpriced_models"]) == (None, ["m"])
