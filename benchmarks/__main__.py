@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start."""
+"""`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start, throughput."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import overhead, scan
+from benchmarks import offline, overhead, scan, throughput
 
 
 def main() -> None:
@@ -23,6 +23,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lerim-bench-") as folder:
         place = Path(folder)
         rows = [*_starts(place, runs), *scan.measure(place, runs), *overhead.measure(place, runs)]
+        rows += throughput.measure(place / "throughput", runs)
+        rows += [(f"offline rules, {part} transcripts", str(offline.score(part))) for part in ("held out", "tuned")]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")

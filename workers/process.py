@@ -18,6 +18,7 @@ from lerim_jobs.jobs import budget, claims
 from lerim_jobs.jobs.closing import unclosed_jobs
 from lerim_jobs.jobs.job import Job
 from lerim_jobs.jobs.plans import ASK
+from lerim_jobs.jobs.retention import drop_answers
 from lerim_jobs.jobs.sweep import SWEEP_S, sweep
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import StageRow
@@ -39,7 +40,9 @@ __all__ = ["WorkerProcess"]
 _log = logging.getLogger(__name__)
 _ASK_POLL_MS = 80
 _POLL_MS = 250
+_BUSY_POLL_MS = 25
 _DEFAULT_GRACE_S = 4.0
+_RETAIN_FIRST_S, _RETAIN_EVERY_S = 30.0, 3600.0
 
 
 class WorkerProcess:
@@ -53,6 +56,7 @@ class WorkerProcess:
         self.host = identity.host_name()
         self.owner = ""
         self.runner: Runner | None = None
+        self._retain_at = time.monotonic() + _RETAIN_FIRST_S
         self._stopping = threading.Event()
         self._leaving = threading.Lock()
         self._telemetry: Telemetry | None = None
@@ -156,8 +160,18 @@ class WorkerProcess:
         for job_id, stage in budget.woken(self.runner.store, self.caps.now()):
             if row := claims.wake(self.runner.store, job_id, stage):
                 self._send([row], None)
+        self._retain()
         for job_id in unclosed_jobs(self.runner.store):
             self.runner.close(job_id)
+
+    def _retain(self) -> None:
+        """Once an hour, by whichever worker comes first; two at once drop the same."""
+        assert self.runner is not None
+        if time.monotonic() < self._retain_at:
+            return
+        self._retain_at = time.monotonic() + _RETAIN_EVERY_S
+        kept_ms = int(self.settings.retention.answers_days * 86_400_000)
+        drop_answers(self.runner.store, older_than_ms=self.runner.store.now_ms() - kept_ms)
 
 
 class LifeCycle(Middleware):
@@ -165,6 +179,22 @@ class LifeCycle(Middleware):
 
     def __init__(self, process: WorkerProcess) -> None:
         self._process = process
+        self._consumers: list[Any] = []
+
+    def before_process_message(self, broker: Broker, message: Any) -> None:
+        self._poll(_BUSY_POLL_MS)
+
+    def after_process_message(self, broker: Broker, message: Any, *, result: Any = None, exception: Any = None) -> None:
+        runner = self._process.runner
+        if runner and not runner.leases.held():
+            self._poll(None)
+
+    def _poll(self, at_most_ms: int | None) -> None:
+        """Where stages run others follow soon: look more often than while all is quiet (None)."""
+        for thread in self._consumers:
+            if thread.consumer is not None:
+                idle = _ASK_POLL_MS if thread.queue_name == ASK else _POLL_MS
+                thread.consumer.timeout = idle if at_most_ms is None else at_most_ms
 
     def after_process_boot(self, broker: Broker) -> None:
         self._process.boot()
@@ -175,6 +205,7 @@ class LifeCycle(Middleware):
         from opentelemetry.instrumentation.utils import _SUPPRESS_INSTRUMENTATION_KEY
 
         thread.worker_timeout = _ASK_POLL_MS if thread.queue_name == ASK else _POLL_MS
+        self._consumers.append(thread)
         attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
 
     def before_worker_shutdown(self, broker: Broker, worker: Any) -> None:

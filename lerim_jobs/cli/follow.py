@@ -155,6 +155,8 @@ def _said(event: StageCompleted) -> str:
     if family == "index":
         counts = ", ".join(f"{output.get(name, 0)} {name}" for name in ("found", "indexed", "unchanged", "skipped"))
         return f"{counts}; {output.get('taken', 0)} to extract in {output.get('windows', 0)} windows"
+    if family == "check":
+        return f"{event.stage.partition(':')[2]} {'ok' if output.get('ok') else 'failed'}"
     if family == "extract":
         return f"{len(output.get('candidates', ()))} candidates, {len(output.get('dropped', ()))} dropped"
     named = [

@@ -115,6 +115,9 @@ class MemoryStore:
         except KeyError:
             raise CorruptLog(f"blob {blob_hash} is not in the log") from None
 
+    def drop_blob(self, blob_hash: str) -> None:
+        self._blobs.pop(blob_hash, None)
+
     # --- claim rows ---
     def stage(self, job_id: str, stage: str) -> StageRow | None:
         return self._stages.get((job_id, stage))

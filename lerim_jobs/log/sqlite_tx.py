@@ -99,6 +99,9 @@ class SqliteTx:
         self.execute("INSERT OR IGNORE INTO blobs(hash, data) VALUES(?, ?)", blob_hash, data)
         return blob_hash
 
+    def drop_blob(self, blob_hash: str) -> None:
+        self.execute("DELETE FROM blobs WHERE hash=?", blob_hash)
+
     def doc(self, view: str, key: str) -> bytes | None:
         rows = self.execute("SELECT value FROM docs WHERE view=? AND key=?", view, key)
         return rows[0][0] if rows else None

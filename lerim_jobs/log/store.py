@@ -103,6 +103,10 @@ class Tx(Protocol):
         """Store bytes under their SHA-256 (hex) and return it. Idempotent."""
         ...
 
+    def drop_blob(self, blob_hash: str) -> None:
+        """Forget a blob; no error when it is not there."""
+        ...
+
     def doc(self, view: str, key: str) -> bytes | None: ...
 
     def put_doc(self, view: str, key: str, value: bytes | None) -> None:

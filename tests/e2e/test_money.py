@@ -157,6 +157,10 @@ def test_usage_sums_equal_what_the_server_served(busy: World, model: ModelServer
         assert all(line["p50_ms"] <= line["p95_ms"] for line in lines if line["calls"])
         assert all(line["cost_usd"] is None and line["unpriced_calls"] == line["calls"] for line in lines)
         keys[by] = {line["key"] for line in lines}
+    # No log line carries a key or a word of a transcript, whatever went wrong.
+    assert "Uncaught" not in busy.logs()
+    for private in ("sk-test-0123456789", "REMEMBER", "Some words about the shop"):
+        assert private not in busy.logs()
     assert keys["role"] == {"lead", "explorer", "extract", "summarize"}
     assert keys["model"] == {"second-model", "extract-model", "lead-model", "explorer-model", "summarize-model"}
     assert keys["session"] == {session_id(700), session_id(701), None}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from benchmarks.offline import score
 from lerim_jobs.config import Role, Roles, Settings
 from lerim_jobs.errors import ConfigError
 from lerim_jobs.providers import check_models, resolve
@@ -51,6 +54,13 @@ def test_questions_answers_of_the_agent_tool_output_and_quoted_text_are_not(tran
 def test_a_statement_made_twice_counts_once() -> None:
     said = "We decided to keep carts in Redis."
     assert len(candidates(f"User: {said}\n\nAssistant: ok\n\nUser: {said}")) == 1
+
+
+@pytest.mark.parametrize(("part", "precision"), [("held out", 0.9), ("tuned", 0.95)])
+def test_the_documented_figures_of_the_labelled_sets_are_true(part: str, precision: float) -> None:
+    found = score(part)
+    assert f"| {part} | {found} |" in (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text("utf-8")
+    assert found.precision >= precision
 
 
 # --- which model, which key ------------------------------------------------------------------------

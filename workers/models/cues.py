@@ -28,6 +28,13 @@ _CUES: list[tuple[MemoryKind, float, str]] = [
     ("insight", 0.5, r"\b(?:keep in mind|note that|remember that|for the record)\b|^(?:learning|lesson):"),
 ]
 _COMPILED = [(kind, confidence, re.compile(cue, re.IGNORECASE)) for kind, confidence, cue in _CUES]
+_NO_WORD_OF_ITS_OWN = re.compile(
+    r"\b(?:maybe|perhaps|might|let me think|not sure|what if|should never have)\b"  # undecided, or a complaint
+    r"|\blet'?s keep (?:going|at it|it up)\b"
+    r"|\b(?:here|in this (?:file|function|branch|case)|line \d+)\b",  # about one place, of no use later
+    re.IGNORECASE,
+)
+_QUOTED = re.compile(r'["“][^"”]*["”]')
 _LABEL = re.compile(r"^(User|Assistant|Tool): ")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _LEAD_IN = re.compile(r"^(?:ok(?:ay)?|yes|no|right|good|great|so|and|but|also|well|hm+)\b[,:.\s]*", re.IGNORECASE)
@@ -68,8 +75,11 @@ def similarity(one: str, other: str) -> float:
 def _candidate(sentence: str) -> Candidate | None:
     if not _MIN_CHARS <= len(sentence) <= _MAX_CHARS or sentence.endswith("?"):
         return None
+    said = _QUOTED.sub("", sentence)
+    if _NO_WORD_OF_ITS_OWN.search(said):
+        return None
     for kind, confidence, cue in _COMPILED:
-        if cue.search(sentence):
+        if cue.search(said):
             title = _LEAD_IN.sub("", sentence).rstrip(".!")
             title = title[:1].upper() + title[1:]
             return Candidate(kind, title[:100], sentence, confidence, sentence, tags=["offline"])

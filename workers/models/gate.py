@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pydantic_ai import exceptions as px
@@ -25,7 +28,7 @@ from workers.models.prices import bound_usd, input_bound
 if TYPE_CHECKING:
     from workers.models.journal import Journal
 
-__all__ = ["CallGate", "GatedModel", "current"]
+__all__ = ["CallGate", "GatedModel", "current", "made_room"]
 
 current: ContextVar[CallGate | None] = ContextVar("lerim_call_gate", default=None)
 """The gate of the call this task is making; set by the journal around it."""
@@ -44,6 +47,7 @@ class CallGate:
         self.held: list[str] = []
         self.billed: list[tuple[ModelChoice, ModelResponse]] = []
         """Every answer that came back, also one that a fallback replaced: providers charge for all of them."""
+        self.waited_s = 0.0
 
     async def enter(self, choice: ModelChoice) -> str | None:
         """Reserve for one request; None where nothing needs to be reserved. Raises Parked."""
@@ -57,18 +61,48 @@ class CallGate:
             "tokens": self._tokens_in + self._settings.max_output_tokens,
             "hold_ms": int(self._settings.timeout_seconds * 1000) + _MARGIN_MS,
         }
-        while True:
-            admitted = await asyncio.to_thread(self._journal.admit, wish)
-            if isinstance(admitted, str):
-                self.held.append(admitted)
-                return admitted
-            await asyncio.sleep(admitted * random.uniform(0.8, 1.2))
+        begin = time.monotonic()
+        # In turn: asking the store costs a transaction, so of those that wait in this process only the first asks.
+        async with _turn(choice.provider):
+            while not isinstance(admitted := await asyncio.to_thread(self._journal.admit, wish), str):
+                await _room(admitted * random.uniform(0.8, 1.2))
+        self.waited_s += time.monotonic() - begin
+        self.held.append(admitted)
+        return admitted
 
     async def leave(self, key: str | None) -> None:
         """Give a reservation back after a request that cost nothing."""
         if key is not None:
             self.held.remove(key)
             await asyncio.to_thread(self._journal.give_back, [key])
+            made_room()
+
+
+@lru_cache(maxsize=256)
+def _turn_of(provider: str, loop: asyncio.AbstractEventLoop) -> asyncio.Lock:
+    return asyncio.Lock()
+
+
+def _turn(provider: str) -> asyncio.Lock:
+    return _turn_of(provider, asyncio.get_running_loop())
+
+
+@lru_cache(maxsize=4)
+def _freed(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+    return asyncio.Event()
+
+
+async def _room(at_most_s: float) -> None:
+    """Until a call of this process has ended, or for so long: other processes end theirs unseen."""
+    event = _freed(asyncio.get_running_loop())
+    event.clear()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), at_most_s)
+
+
+def made_room() -> None:
+    """Tell who waits in this process that a reservation was given back or settled."""
+    _freed(asyncio.get_running_loop()).set()
 
 
 class GatedModel(WrapperModel):
@@ -94,6 +128,8 @@ class GatedModel(WrapperModel):
             await gate.leave(key)
             raise
         except Exception as exc:
+            if key is None:
+                raise
             # A body the client cannot read ends in whatever error its code runs into.
             await gate.leave(key)
             raise px.UnexpectedModelBehavior(f"{type(exc).__name__} while reading the answer") from None

@@ -131,9 +131,10 @@ class JournalModel(WrapperModel):
             self._journal, role=self._role, settings=self._limits, prices=self._prices, request_bytes=len(body)
         )
         response = await self._ask(call_gate, begin, messages, model_settings, model_request_parameters)
-        call = self._called(key, occurrence, response, call_gate.billed, begin)
+        call = self._called(key, occurrence, response, call_gate.billed, begin + call_gate.waited_s)
         # Off the loop: the other calls of this process go on while the answer reaches the disk.
         await asyncio.to_thread(self._journal.record, call, _RESPONSE.dump_json(response), call_gate.held)
+        gate.made_room()
         self.calls += 1
         self.answered_by = call.model
         if occurrence:
@@ -158,8 +159,10 @@ class JournalModel(WrapperModel):
             error = explained(exc, role=self._role)
             failed = failed_models(exc)
             bill = _bill(call_gate.billed, self._prices)
-            call = CallFailed(self._role, self._asked.model, type(error).__name__, _ms_since(begin), failed, *bill)
+            asked_ms = _ms_since(begin + call_gate.waited_s)
+            call = CallFailed(self._role, self._asked.model, type(error).__name__, asked_ms, failed, *bill)
             await asyncio.to_thread(self._journal.failed, call, call_gate.held)
+            gate.made_room()
             raise error from None
         finally:
             gate.current.reset(token)

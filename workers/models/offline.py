@@ -58,6 +58,8 @@ def _response(parts: Parts) -> ModelResponse:
 
 # --- DSPy pipelines --------------------------------------------------------------------------------
 def _pipeline(prompt: str) -> str:
+    if not _FIELD.search(prompt):
+        return "ready"
     fields = _fields(prompt)
     transcript = fields.get("transcript", "")
     if "earlier_summary" in fields:
