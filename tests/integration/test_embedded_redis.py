@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -233,7 +234,10 @@ def test_a_recycled_pid_is_never_ended(home: Home) -> None:
     start(home)
     record = msgspec.json.decode((home.run / "redis.json").read_bytes())
     kill(home)
+    # Start times are counted in ticks of 10 ms: within one tick a recycled pid could not be told apart.
+    time.sleep(0.05)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        assert identity.started_at(other.pid) != record["start"]
         (home.run / "redis.json").write_bytes(msgspec.json.encode({**record, "pid": other.pid}))
         assert start(home).started
         assert other.poll() is None
