@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "load_with_sources",
     "tracing_from_environment",
+    "tracing_warning",
 ]
 
 RoleName = Literal["lead", "explorer", "extract", "summarize"]
@@ -139,11 +140,12 @@ class Retention(Section, frozen=True):
 
 
 class Tracing(Section, frozen=True):
-    """`include_content = false` wins over `include_httpx = true`."""
+    """`include_content = false` wins over `include_httpx = true`. `ui_url` has `{trace_id}` where a trace's id belongs."""
 
     enabled: bool = False
     include_httpx: bool = False
     include_content: bool = True
+    ui_url: str = ""
 
 
 class Schedule(Section, frozen=True):
@@ -230,6 +232,17 @@ def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
 def tracing_from_environment(env: Mapping[str, str]) -> bool:
     """`LERIM_TRACING` in {1, true, yes, on}, any case, trimmed. It only ever enables."""
     return env.get("LERIM_TRACING", "").strip().lower() in _TRUE
+
+
+def tracing_warning(settings: Settings, env: Mapping[str, str]) -> str | None:
+    """The line for somebody who tries to switch tracing off with a variable that only switches on; None for all others."""
+    given = env.get("LERIM_TRACING", "").strip()
+    if not given or tracing_from_environment(env) or not settings.tracing.enabled:
+        return None
+    return (
+        f"LERIM_TRACING={given} switches nothing off: tracing stays on by [tracing] enabled = true; "
+        "set enabled = false in the settings file, or OTEL_SDK_DISABLED=true"
+    )
 
 
 def _dotenv(state: Home) -> dict[str, str]:

@@ -6,16 +6,21 @@ import gzip
 import threading
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
+import grpc
 import msgspec
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 
 from lerim_jobs.tracing.record import SpanRecord
 from lerim_jobs.tracing.tree import TraceHealth, check
 
-__all__ = ["OtlpReceiver", "Received"]
+__all__ = ["GrpcReceiver", "OtlpReceiver", "Received"]
 
 Mode = Literal["ok", "refuse", "hang"]
 _KINDS = ("internal", "internal", "server", "client", "producer", "consumer")
@@ -67,6 +72,31 @@ class OtlpReceiver:
     def holds(self, marker: str) -> bool:
         """Whether the text was received anywhere, as bytes."""
         return any(marker.encode() in post.body for post in self.posts)
+
+
+class GrpcReceiver(OtlpReceiver):
+    """The same over gRPC."""
+
+    def __init__(self) -> None:
+        self.posts = []
+        self._grpc = grpc.server(ThreadPoolExecutor(4))
+        method = grpc.unary_unary_rpc_method_handler(self._export)
+        service = "opentelemetry.proto.collector.trace.v1.TraceService"
+        self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": method}),))
+        self.url = f"http://127.0.0.1:{self._grpc.add_insecure_port('127.0.0.1:0')}"
+
+    def __enter__(self) -> GrpcReceiver:
+        self._grpc.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._grpc.stop(0).wait(5)
+
+    def _export(self, body: bytes, context: Any) -> bytes:
+        headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+        self.posts.append(Received("/v1/traces", headers, body))
+        answer: bytes = ExportTraceServiceResponse().SerializeToString()
+        return answer
 
 
 def _handler(receiver: OtlpReceiver, mode: Mode) -> type[BaseHTTPRequestHandler]:

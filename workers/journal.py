@@ -7,6 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from opentelemetry import trace
 
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import ConflictError
@@ -65,6 +66,8 @@ class LogJournal:
         """Store an answer that was paid for. Two attempts that both paid are both counted."""
         fields = msgspec.to_builtins(call)
         key = self._key(call.request_hash, call.occurrence)
+        span_id = trace.get_current_span().get_span_context().span_id
+        meta = {**self._meta, "span_id": f"{span_id:016x}"} if span_id else self._meta
         with self._store.write() as tx:
             event = ModelCalled(**fields, **self._about, answer_blob=tx.put_blob(answer))
             view = journal_view(self._claim.job_id)
@@ -72,9 +75,9 @@ class LogJournal:
             event_id = f"{self._claim.job_id}:{key}:called"
             stream = job_stream(self._claim.job_id)
             try:
-                tx.append(stream, [Identified(event_id, event) if first else event], meta=self._meta)
+                tx.append(stream, [Identified(event_id, event) if first else event], meta=meta)
             except ConflictError:
-                tx.append(stream, [event], meta=self._meta)
+                tx.append(stream, [event], meta=meta)
             if first:
                 tx.put_doc(view, key, event.answer_blob.encode())
             budget.settle(tx, held, event, self._claim.job_id)

@@ -26,6 +26,7 @@ from lerim_jobs.paths import home as home_of
 from lerim_jobs.queue import embedded, identity, processes
 from lerim_jobs.queue.broker import connect, queue_length, send_all
 from lerim_jobs.tracing.context import traceparent
+from lerim_jobs.tracing.forward import destinations
 from lerim_jobs.tracing.telemetry import Telemetry, start
 from workers import registry
 from workers.caps import Caps
@@ -42,6 +43,7 @@ _ASK_POLL_MS = 80
 _POLL_MS = 250
 _BUSY_POLL_MS = 25
 _DEFAULT_GRACE_S = 4.0
+_LEAVE_LIMIT_S = 10.0
 _RETAIN_FIRST_S, _RETAIN_EVERY_S = 30.0, 3600.0
 
 
@@ -51,7 +53,7 @@ class WorkerProcess:
     def __init__(self, env: dict[str, str]) -> None:
         self.env = env
         self.home = home_of(env)
-        self.settings = config.load(env)
+        self.settings, self._sources = config.load_with_sources(env)
         self.caps = Caps(env, self.settings)
         self.host = identity.host_name()
         self.owner = ""
@@ -91,8 +93,14 @@ class WorkerProcess:
         leases.start()
         threading.Thread(target=self._sweep_for_ever, name="sweep", daemon=True).start()
         self._hold = processes.register_worker(
-            self.home, queues=registry.queues(self.host), tracing=self.settings.tracing.enabled
+            self.home,
+            queues=registry.queues(self.host),
+            tracing=self.settings.tracing.enabled,
+            tracing_from=self._sources.get("tracing.enabled", "default"),
+            backends=destinations(self.env),
         )
+        for note in self._telemetry.notes:
+            _log.warning("tracing: %s", note)
         processes.watch_parent(self.env)
 
     def begin_stop(self) -> None:
@@ -113,6 +121,8 @@ class WorkerProcess:
 
     def _leave(self, *, code: int) -> None:
         if not self._leaving.acquire(blocking=False):
+            # The other thread ends the process; returning would let the interpreter end it first, spans unsent.
+            time.sleep(_LEAVE_LIMIT_S)
             return
         if self.runner:
             try:
@@ -124,6 +134,8 @@ class WorkerProcess:
                 _log.warning("could not hand back running stages, their leases will run out: %s", exc)
         if self._telemetry:
             self._telemetry.shutdown(limit_s=3.0)
+            if dropped := self._telemetry.dropped:
+                _log.warning("tracing: %d spans were not taken by the backend and are lost there", dropped)
         # Threads may still sit in a model call or in an exporter's socket; a normal exit would wait for them.
         os._exit(code)
 

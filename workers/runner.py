@@ -88,6 +88,8 @@ class Runner:
         """Run and settle; whatever goes wrong after the claim becomes the attempt's outcome."""
         try:
             work = job.load(self.store, claim.job_id)
+            if claim.attempt == 1 and claim.stage == next(iter(work.stages)):
+                self.telemetry.emit_started(work.request, claim.job_id)
             with under_attempt(
                 work.request, claim.stage, claim.attempt, job_id=claim.job_id, **self._baggage(work, claim)
             ):

@@ -25,6 +25,7 @@ _COMMANDS = {
     "ask": "lerim_jobs.cli.work:ask",
     "jobs": "lerim_jobs.cli.jobs:jobs",
     "models": "lerim_jobs.cli.models:models",
+    "report": "lerim_jobs.cli.report:report_command",
     "usage": "lerim_jobs.cli.usage:usage_command",
     "memory": "lerim_jobs.cli.memory:memory",
     "trace": "lerim_jobs.cli.trace:trace",

@@ -12,6 +12,7 @@ from lerim_jobs import ids
 from lerim_jobs.cli.output import emit, json_option, note, print_line
 from lerim_jobs.cli.state import State, find_project, open_state, project_here
 from lerim_jobs.clock import ms_from_iso, window_start_ms
+from lerim_jobs.config import tracing_warning
 from lerim_jobs.errors import EXIT_DONE, BadInput
 from lerim_jobs.jobs.request import Requested, request_job
 from lerim_jobs.jobs.settlement import job_stream
@@ -193,9 +194,12 @@ def _followed(state: State, begin: Callable[[str], tuple[str, int]], timeout_s: 
     try:
         with embedded.hold(state.home):
             address = embedded.ensure(state.home, state.settings, state.env)
-            if any(not one.temporary for one in workers_running(state.home)):
+            lasting = [one for one in workers_running(state.home) if not one.temporary]
+            if lasting:
                 job_id, seen = begin(address.url)
-                return follow(state, job_id, timeout_s=timeout_s, after=seen)
+                line = follow(state, job_id, timeout_s=timeout_s, after=seen)
+                _forward(state, line, [backend for one in lasting for backend in one.backends])
+                return line
             note("No worker is running: starting one for this command (`lerim up` keeps one running).")
             with temporary_worker(state.home, state.settings, state.env) as worker:
                 job_id, seen = begin(address.url)
@@ -203,6 +207,20 @@ def _followed(state: State, begin: Callable[[str], tuple[str, int]], timeout_s: 
     finally:
         # Whoever is the last to use the embedded Redis stops it; what it held is in the log.
         embedded.stop(state.home, only_if_unused=True)
+
+
+def _forward(state: State, line: JobLine, known: Sequence[str]) -> None:
+    """Where this command's environment names a backend that no worker has, send it the finished trace."""
+    from lerim_jobs.tracing.forward import destinations, forward
+
+    missing = set(destinations(state.env)) - set(known)
+    if not (missing and line.sampled and line.finished_ms):
+        return
+    from lerim_jobs.cli.trace import spans_of
+
+    _, lost = forward(state.home, state.env, spans_of(state, line.job_id, line.trace_id), known=known)
+    if lost:
+        note(f"{lost} spans were not taken by {', '.join(sorted(missing))}; `lerim trace show {line.job_id}` has them.")
 
 
 def resume_job(state: State, line: JobLine, *, timeout_s: float | None, as_json: bool) -> int:
@@ -260,6 +278,8 @@ def _request(state: State, kind: JobKind, params: dict[str, Any], projects: Sequ
     from lerim_jobs.queue.broker import connect, send_all
     from lerim_jobs.tracing.context import traceparent
 
+    if warning := tracing_warning(state.settings, state.env):
+        note(warning)
     trace = reserve(state.settings, state.env)
     provider = state.env.get("LERIM_PROVIDER")
     event = JobRequested(

@@ -68,6 +68,8 @@ class ProcessInfo(msgspec.Struct, frozen=True):
     started_ms: int
     queues: list[str] = []
     tracing: bool = False
+    tracing_from: str = ""
+    backends: list[str] = []
     temporary: bool = False
     parent: int = 0
 
@@ -88,9 +90,11 @@ class Registration:
         self._held.close()
 
 
-def register_worker(home: Home, *, queues: Sequence[str], tracing: bool) -> Registration:
-    """Put this process on the list of workers while the returned value lives."""
-    return _register(home, "workers", queues=queues, tracing=tracing)
+def register_worker(
+    home: Home, *, queues: Sequence[str], tracing: bool, tracing_from: str = "", backends: Sequence[str] = ()
+) -> Registration:
+    """Put this process on the list of workers while the returned value lives; `backends` get its spans."""
+    return _register(home, "workers", queues=queues, tracing=tracing, tracing_from=tracing_from, backends=backends)
 
 
 def register_scheduler(home: Home, *, tracing: bool = False) -> Registration:
@@ -217,7 +221,15 @@ def _last_line(log: Path) -> str:
     return "it said nothing"
 
 
-def _register(home: Home, kind: Kind, *, queues: Sequence[str] = (), tracing: bool = False) -> Registration:
+def _register(
+    home: Home,
+    kind: Kind,
+    *,
+    queues: Sequence[str] = (),
+    tracing: bool = False,
+    tracing_from: str = "",
+    backends: Sequence[str] = (),
+) -> Registration:
     folder = home.run / kind
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     info = ProcessInfo(
@@ -227,6 +239,8 @@ def _register(home: Home, kind: Kind, *, queues: Sequence[str] = (), tracing: bo
         started_ms=now_ms(),
         queues=list(queues),
         tracing=tracing,
+        tracing_from=tracing_from,
+        backends=list(backends),
         temporary=os.environ.get(TEMPORARY) == "1",
         parent=os.getppid(),
     )

@@ -16,9 +16,8 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from lerim_jobs.paths import Home
-from lerim_jobs.tracing import names
 from lerim_jobs.tracing.context import sdk_disabled
-from lerim_jobs.tracing.exporter import Guard, LocalExporter
+from lerim_jobs.tracing.exporter import Guard, LocalExporter, Outbox
 from lerim_jobs.tracing.preset import PresetIdGenerator, sampler
 from lerim_jobs.tracing.telemetry import Telemetry
 
@@ -39,9 +38,9 @@ _SDK_PREFIXES = ("OTEL_", "LOGFIRE_")
 class Sink(SpanProcessor):
     """A batch processor that knows how many spans it was given and how many its receiver took."""
 
-    def __init__(self, exporter: SpanExporter, *, delay_ms: int, remote: bool) -> None:
+    def __init__(self, exporter: SpanExporter, *, delay_ms: int, outbox: Outbox | None = None, remote: bool) -> None:
         self.remote = remote
-        self._guard = Guard(exporter)
+        self._guard = Guard(exporter, on_delivered=outbox)
         self._batch = BatchSpanProcessor(self._guard, max_queue_size=_QUEUE_SIZE, schedule_delay_millis=delay_ms)
         self._lock = threading.Lock()
         self._given = 0
@@ -92,19 +91,23 @@ class BaggageAttributes(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         for key, value in baggage.get_all(parent_context).items():
-            if key.startswith("lerim.") or key == names.CONVERSATION_ID:
+            if key.startswith("lerim."):
                 span.set_attribute(key, value if isinstance(value, str | int | float) else str(value))
 
 
-def build(home: Home, env: Mapping[str, str]) -> Telemetry:
-    """Processors first, then whoever brings the provider: Logfire when there is a token, else the bare SDK."""
+def build(home: Home, env: Mapping[str, str], *, local: bool = True) -> Telemetry:
+    """Processors first, then whoever brings the provider: Logfire when there is a token, else the bare SDK.
+
+    `local` feeds the local span store as well.
+    """
     if sdk_disabled(env):
         return Telemetry(trace.NoOpTracerProvider(), [], home=home, disabled=True)
     notes: list[str] = []
     with _environment(env):
-        sinks = [Sink(LocalExporter(home.traces), delay_ms=_LOCAL_DELAY_MS, remote=False)]
+        sinks = [Sink(LocalExporter(home.traces), delay_ms=_LOCAL_DELAY_MS, remote=False)] if local else []
         if exporter := _otlp(env, notes):
-            sinks.append(Sink(exporter, delay_ms=_delay_ms(env), remote=True))
+            outbox = Outbox(home.traces) if local else None
+            sinks.append(Sink(exporter, delay_ms=_delay_ms(env), outbox=outbox, remote=True))
         token = env.get("LOGFIRE_TOKEN", "").strip()
         if token and find_spec("logfire") is None:
             notes.append(

@@ -97,7 +97,8 @@ def under_attempt(
         names.ATTEMPT: attempt,
         names.ROLE: role,
         names.PROJECT: project,
-        names.CONVERSATION_ID: session_id,
+        names.SESSION: session_id,
+        names.INCLUDE_HTTPX: "1" if request.include_httpx and request.include_content else None,
     }
     for key, value in about.items():
         if value is not None:

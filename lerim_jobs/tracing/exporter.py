@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,11 +13,12 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link
 
 from lerim_jobs.errors import StoreUnavailable
+from lerim_jobs.tracing import names
 from lerim_jobs.tracing.content import REDACTED, is_secret_key, mask
 from lerim_jobs.tracing.record import SpanEvent, SpanKind, SpanLink, SpanRecord, SpanStatus
 from lerim_jobs.tracing.spans import SpanStore
 
-__all__ = ["Guard", "LocalExporter", "record_of", "without_secrets"]
+__all__ = ["Guard", "LocalExporter", "Outbox", "record_of", "without_secrets"]
 
 _NOISY_SCOPE = "opentelemetry.instrumentation.redis"
 
@@ -41,6 +43,18 @@ class LocalExporter(SpanExporter):
         return True
 
 
+class Outbox:
+    """Notes in the local store what a receiver took, so that a killed worker's spans can be sent by another one."""
+
+    def __init__(self, path: Path) -> None:
+        self._store = SpanStore(path)
+
+    def __call__(self, spans: Sequence[ReadableSpan]) -> None:
+        contexts = [span.context for span in spans if span.context]
+        with suppress(StoreUnavailable):
+            self._store.mark_sent((f"{one.trace_id:032x}", f"{one.span_id:016x}") for one in contexts)
+
+
 class Guard(SpanExporter):
     """Around an exporter: no secret leaves, no polling noise, and what was delivered is counted.
 
@@ -48,8 +62,10 @@ class Guard(SpanExporter):
     instrumentation has no switch for it (open-telemetry/opentelemetry-python-contrib#1164).
     """
 
-    def __init__(self, inner: SpanExporter) -> None:
-        self._inner = inner
+    def __init__(
+        self, inner: SpanExporter, *, on_delivered: Callable[[Sequence[ReadableSpan]], None] | None = None
+    ) -> None:
+        self._inner, self._on_delivered = inner, on_delivered
         self._lock = threading.Lock()
         self.delivered = 0
         """Spans the inner exporter took, those dropped on purpose included."""
@@ -60,6 +76,8 @@ class Guard(SpanExporter):
         if result is SpanExportResult.SUCCESS:
             with self._lock:
                 self.delivered += len(spans)
+            if self._on_delivered and kept:
+                self._on_delivered(kept)
         return result
 
     def shutdown(self) -> None:
@@ -79,7 +97,7 @@ def without_secrets(span: ReadableSpan) -> ReadableSpan:
         context=span.context,
         parent=span.parent,
         resource=span.resource,
-        attributes=_masked(span.attributes),
+        attributes=_in_our_session(_masked(span.attributes)),
         events=[Event(mask(event.name), _masked(event.attributes), event.timestamp) for event in span.events],
         links=[Link(link.context, _masked(link.attributes)) for link in span.links],
         kind=span.kind,
@@ -88,6 +106,13 @@ def without_secrets(span: ReadableSpan) -> ReadableSpan:
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
     )
+
+
+def _in_our_session(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The conversation is the coding session; libraries write their own run's id there, some only at the span's end."""
+    if session := attributes.get(names.SESSION):
+        attributes[names.CONVERSATION_ID] = session
+    return attributes
 
 
 def record_of(span: ReadableSpan) -> SpanRecord:

@@ -5,6 +5,7 @@ Numbers and names only; error messages are content and stay out when the job was
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -181,6 +182,15 @@ def _numbers(prefix: str, data: Mapping[str, Any], *, depth: int) -> Iterator[tu
             yield f"{prefix}.{key}", value
         elif isinstance(value, Mapping) and depth > 1:
             yield from _numbers(f"{prefix}.{key}", value, depth=depth - 1)
+        elif isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            yield from _numbers(f"{prefix}.{key}", _kinds(key, value), depth=1)
+
+
+def _kinds(key: str, things: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many of a list: candidates by decision and learning, everything else in all."""
+    if key != "candidates":
+        return {"total": len(things)}
+    return dict(Counter("decision" if one.get("kind") == "decision" else "learning" for one in things))
 
 
 def _count(counts: Mapping[str, Any], key: str) -> int:

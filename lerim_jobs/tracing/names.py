@@ -15,6 +15,7 @@ __all__ = [
     "FAILED_CALLS",
     "FALLBACKS",
     "HOST",
+    "INCLUDE_HTTPX",
     "JOB_ID",
     "JOB_KIND",
     "JOB_STATUS",
@@ -30,14 +31,17 @@ __all__ = [
     "PROJECT",
     "QUEUE_WAIT",
     "QUEUE_WAIT_MS",
+    "REASON",
     "REQUESTED_BY",
     "RESULT",
     "RETRY_AT",
     "RETRY_DELAY_MS",
     "ROLE",
     "SCOPE",
+    "SESSION",
     "STAGE",
     "STAGES",
+    "STARTED",
     "SUMMARY",
     "SWALLOWED_ERRORS",
     "SYNTHETIC",
@@ -55,6 +59,7 @@ __all__ = [
     "window_of",
 ]
 
+REASON = "lerim.reason"
 SCOPE = "lerim_jobs"
 """Instrumentation scope of the spans we make ourselves."""
 
@@ -63,6 +68,8 @@ OPERATION = "gen_ai.operation.name"
 AGENT_NAME = "gen_ai.agent.name"
 CONVERSATION_ID = "gen_ai.conversation.id"
 """The coding session, not an agent's own run."""
+SESSION = "lerim.session_id"
+"""The same under a name of ours: agents put a conversation of their own into the baggage under the other one."""
 USAGE_IN = "gen_ai.usage.input_tokens"
 USAGE_OUT = "gen_ai.usage.output_tokens"
 COST = "operation.cost"
@@ -87,6 +94,8 @@ ROLE = "lerim.role"
 PROJECT = "lerim.project"
 WORKER = "lerim.worker"
 HOST = "lerim.host"
+INCLUDE_HTTPX = "httpx"
+"""Baggage only, no attribute: whether the job wants the bodies of HTTP calls."""
 WINDOW = "lerim.window.index"
 QUEUE_WAIT_MS = "lerim.queue.wait_ms"
 RETRY_AT = "lerim.retry_at"
@@ -110,6 +119,8 @@ SYNTHETIC = "lerim.synthetic"
 """The span was rebuilt from the log or from its children because its process died."""
 
 QUEUE_WAIT = "queue wait"
+STARTED = "started"
+"""A span without length, sent when the first worker begins: backends that show no open spans show this one."""
 LOST_SPAN = "lost with its worker"
 
 _ROOTS = {"sync": "Sync run", "maintain": "Maintain run", "ask": "Ask", "check": "Check models"}

@@ -14,7 +14,7 @@ from lerim_jobs.tracing.content import redacted
 from lerim_jobs.tracing.record import SpanRecord
 from lerim_jobs.tracing.tree import Node, tree
 
-__all__ = ["Part", "Style", "Totals", "plain", "render", "totals"]
+__all__ = ["Part", "Style", "Totals", "failed_only", "plain", "render", "slowest", "totals"]
 
 Part = Literal["name", "dim", "ok", "error", "running"]
 Style = Callable[[Part, str], str]
@@ -27,6 +27,15 @@ _FOLD_HEAD = 3
 _MAX_TEXT = 160
 _COUNTED_NOUNS = {"candidates"}
 """Outputs whose inner keys are things, not deeds: they take a plural."""
+_CONTENT = {
+    "gen_ai.system_instructions": "instructions",
+    "gen_ai.input.messages": "prompt",
+    "gen_ai.output.messages": "answer",
+    "gen_ai.tool.call.arguments": "arguments",
+    "gen_ai.tool.call.result": "result",
+    "http.request.body": "request body",
+    "http.response.body": "response body",
+}
 _MARKS: dict[str, tuple[Part, str]] = {"ok": ("ok", "✓"), "error": ("error", "✗"), "running": ("running", "…")}
 
 
@@ -35,6 +44,14 @@ class Totals(msgspec.Struct, frozen=True):
 
     tokens: int = 0
     cost_usd: float | None = None
+
+
+class _Look(msgspec.Struct, frozen=True):
+    """How to draw: the present, and what was asked to be shown."""
+
+    now_ns: int
+    unfold: bool
+    with_content: bool
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -52,14 +69,53 @@ def plain(_part: Part, text: str) -> str:
     return text
 
 
-def render(spans: Iterable[SpanRecord], *, now_ns: int, style: Style = plain, unfold: bool = False) -> list[str]:
-    """The lines of `lerim trace show`. `now_ns` is how far running spans have come; `unfold` shows every repeat."""
+def render(
+    spans: Iterable[SpanRecord],
+    *,
+    now_ns: int,
+    style: Style = plain,
+    unfold: bool = False,
+    with_content: bool = False,
+) -> list[str]:
+    """The lines of `lerim trace show`. `now_ns` is how far running spans have come; `unfold` shows every repeat.
+
+    `with_content` shows the recorded prompts, answers, tool arguments and results below their spans.
+    """
     lines: list[_Line] = []
     for root in tree(spans):
-        lines += _lines(root, "", "", now_ns, unfold)
+        lines += _lines(root, "", "", _Look(now_ns, unfold, with_content))
         if said := root.span.attributes.get(names.SUMMARY):
             lines.append(_Line("", str(said), "error" if root.span.status == "error" else "ok"))
     return _aligned(lines, style)
+
+
+def failed_only(spans: Sequence[SpanRecord]) -> list[SpanRecord]:
+    """Spans that failed or carry an error, and all they are part of."""
+    by_id = {span.span_id: span for span in spans}
+    kept: set[str] = set()
+    for span in spans:
+        failed = span.status == "error" or any(event.name == "exception" for event in span.events)
+        at: SpanRecord | None = span if failed else None
+        while at is not None and at.span_id not in kept:
+            kept.add(at.span_id)
+            at = by_id.get(at.parent_span_id or "")
+    return [span for span in spans if span.span_id in kept]
+
+
+def slowest(spans: Sequence[SpanRecord], most: int) -> list[tuple[str, str, str]]:
+    """Name, time and share of the whole of the spans with the most time of their own, nothing below it counted."""
+    ended = [span for span in spans if span.end_ns is not None]
+    below: dict[str, int] = {}
+    for span in ended:
+        if span.parent_span_id:
+            below[span.parent_span_id] = below.get(span.parent_span_id, 0) + _taken(span)
+    whole = max((_taken(span) for span in ended if span.parent_span_id is None), default=0)
+    own = sorted(((max(0, _taken(span) - below.get(span.span_id, 0)), span.name) for span in ended), reverse=True)
+    return [(name, _duration(taken), f"{taken / whole:.0%}" if whole else "") for taken, name in own[:most] if taken]
+
+
+def _taken(span: SpanRecord) -> int:
+    return (span.end_ns or span.start_ns) - span.start_ns
 
 
 def totals(node: Node) -> Totals:
@@ -76,21 +132,27 @@ def totals(node: Node) -> Totals:
     return Totals(sum(one.tokens for one in below), sum(costs) if costs else None)
 
 
-def _lines(node: Node, first: str, rest: str, now_ns: int, unfold: bool) -> Iterator[_Line]:
+def _lines(node: Node, first: str, rest: str, look: _Look) -> Iterator[_Line]:
     """This span, its notes, and the spans below. `first` leads its own row, `rest` all that follow."""
-    yield _row([node], first, _title(node.span), now_ns)
-    shown = [child for child in node.children if child.span.name != names.QUEUE_WAIT]
+    yield _row([node], first, _title(node.span), look.now_ns)
+    shown = [child for child in node.children if not _is_marker(child.span)]
     stem = rest + ("│  " if shown else "   ")
     for part, text in _notes(node.span):
         yield _Line(stem, text, part)
-    groups = list(_folded(shown, unfold))
+    for text in _content(node.span) if look.with_content else ():
+        yield _Line(stem, text, "dim")
+    groups = list(_folded(shown, look.unfold))
     for number, group in enumerate(groups, 1):
         last = number == len(groups)
         lead = rest + ("└─ " if last else "├─ ")
         if len(group) > 1:
-            yield _row(group, lead, f"… {len(group)} more: {_kind(group[0])}", now_ns)
+            yield _row(group, lead, f"… {len(group)} more: {_kind(group[0])}", look.now_ns)
         else:
-            yield from _lines(group[0], lead, rest + ("   " if last else "│  "), now_ns, unfold)
+            yield from _lines(group[0], lead, rest + ("   " if last else "│  "), look)
+
+
+def _is_marker(span: SpanRecord) -> bool:
+    return span.name == names.QUEUE_WAIT or (span.end_ns == span.start_ns and span.name.endswith(f" {names.STARTED}"))
 
 
 def _folded(children: Sequence[Node], unfold: bool) -> Iterator[list[Node]]:
@@ -155,6 +217,14 @@ def _notes(span: SpanRecord) -> Iterator[tuple[Part, str]]:
             yield "dim", f"again at {about.get(names.RETRY_AT)}"
         elif event.name.startswith("stage "):
             yield "error", _short(f"{event.name}: {about.get(names.STAGE)}: {about.get('lerim.reason')}")
+
+
+def _content(span: SpanRecord) -> Iterator[str]:
+    for key, label in _CONTENT.items():
+        if value := span.attributes.get(key):
+            lines = str(value).splitlines()
+            yield f"{label}: {lines[0]}"
+            yield from (f"  {line}" for line in lines[1:])
 
 
 def _counts(span: SpanRecord) -> str:

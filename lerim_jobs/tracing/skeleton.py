@@ -13,10 +13,11 @@ from lerim_jobs import ids
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.tracing import facts, names
+from lerim_jobs.tracing.decisions import decisions
 from lerim_jobs.tracing.history import Attempt, History, StageHistory, history
 from lerim_jobs.tracing.record import SpanEvent, SpanLink, SpanRecord
 
-__all__ = ["attempt_span_id", "group_span_id", "skeleton"]
+__all__ = ["attempt_span_id", "group_span_id", "skeleton", "started"]
 
 _MS = 1_000_000
 
@@ -48,6 +49,20 @@ def skeleton(events: Iterable[Recorded]) -> list[SpanRecord]:
     for stage in job.stages.values():
         spans += _attempts(job, job.request, stage)
     return spans
+
+
+def started(request: JobRequested, job_id: str) -> SpanRecord:
+    """The marker a job's first attempt sends: without length, below the root, at the root's start."""
+    return SpanRecord(
+        trace_id=request.trace_id,
+        span_id=ids.span_id(request.trace_id, "started"),
+        parent_span_id=request.root_span_id,
+        name=f"{names.root_title(request.kind)} {names.STARTED}",
+        kind="internal",
+        start_ns=request.start_ns,
+        end_ns=request.start_ns,
+        attributes={names.JOB_ID: job_id, names.JOB_KIND: request.kind},
+    )
 
 
 def _root(job: History, request: JobRequested) -> SpanRecord:
@@ -102,6 +117,9 @@ def _attempts(job: History, request: JobRequested, stage: StageHistory) -> list[
             spans.append(_wait(job, request, attempt, wait_from_ms, parent))
         links = _links(job, request, stage, before)
         spans.append(_attempt(job, request, stage, attempt, parent, links))
+        if attempt.outcome == "ok" and (end_ns := spans[-1].end_ns):
+            about = facts.where(job, request, attempt)
+            spans += decisions(request, attempt, parent_span_id=spans[-1].span_id, at_ns=end_ns, about=about)
         before = attempt
     return spans
 

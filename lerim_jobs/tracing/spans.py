@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS spans(
   start INTEGER NOT NULL, "end" INTEGER, status TEXT NOT NULL, job TEXT, data BLOB NOT NULL,
   PRIMARY KEY(trace, span)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS spans_by_job ON spans(job, start);
+CREATE TABLE IF NOT EXISTS sent(trace TEXT NOT NULL, span TEXT NOT NULL, PRIMARY KEY(trace, span)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS spans_by_start ON spans(start);
 """
 _MAX_INTEGER = 2**63 - 1
@@ -51,6 +52,24 @@ class SpanStore:
         except (apsw.Error, OSError) as exc:
             raise StoreUnavailable(f"cannot write spans to {str(self._path)!r}: {exc}") from exc
 
+    def mark_sent(self, ids: Iterable[tuple[str, str]]) -> None:
+        """Remember (trace id, span id) pairs that a remote receiver took."""
+        try:
+            db = self._db()
+            with db:
+                db.executemany("INSERT OR IGNORE INTO sent VALUES(?,?)", ids)
+        except (apsw.Error, OSError) as exc:
+            raise StoreUnavailable(f"cannot write spans to {str(self._path)!r}: {exc}") from exc
+
+    def sent(self, trace_id: str) -> set[str]:
+        """Span ids of the trace that a remote receiver took."""
+        if not self._path.exists():
+            return set()
+        try:
+            return {span for (span,) in self._db().execute("SELECT span FROM sent WHERE trace = ?", (trace_id,))}
+        except (apsw.Error, OSError) as exc:
+            raise StoreUnavailable(f"cannot read spans from {str(self._path)!r}: {exc}") from exc
+
     def of_trace(self, trace_id: str) -> list[SpanRecord]:
         """The trace's spans by start time."""
         return list(self._read("SELECT data FROM spans WHERE trace = ? ORDER BY start, span", trace_id))
@@ -66,7 +85,9 @@ class SpanStore:
         try:
             db = self._db()
             db.execute("DELETE FROM spans WHERE start < ?", (min(before_ns, _MAX_INTEGER),))
-            return db.changes()
+            pruned = db.changes()
+            db.execute("DELETE FROM sent WHERE trace NOT IN (SELECT DISTINCT trace FROM spans)")
+            return pruned
         except (apsw.Error, OSError) as exc:
             raise StoreUnavailable(f"cannot prune spans in {str(self._path)!r}: {exc}") from exc
 

@@ -18,9 +18,9 @@ from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.paths import Home
 from lerim_jobs.tracing.emission import emit
-from lerim_jobs.tracing.skeleton import skeleton
+from lerim_jobs.tracing.skeleton import skeleton, started
 from lerim_jobs.tracing.spans import SpanStore
-from lerim_jobs.tracing.tree import stand_ins
+from lerim_jobs.tracing.tree import left_behind, lost_calls, stand_ins
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer, TracerProvider
@@ -51,6 +51,7 @@ class Telemetry:
         self._sinks = tuple(sinks)
         self._spans = SpanStore(home.traces)
         self._also_stop = also_stop
+        self._is_remote = any(sink.remote for sink in sinks)
 
     def tracer(self, scope: str = "lerim_jobs") -> Tracer:
         """A tracer for spans under an attempt; a span started anywhere else is not recorded."""
@@ -65,11 +66,21 @@ class Telemetry:
         bones = skeleton(events)
         try:
             leaves = self._spans.of_trace(request.trace_id)
+            sent_before = self._spans.sent(request.trace_id)
         except StoreUnavailable:
-            leaves = []
-        sent = emit(self.provider, [*bones, *stand_ins(bones, leaves)])
+            leaves, sent_before = [], set()
+        lost = lost_calls(events, bones, leaves)
+        unsent = (
+            [leaf for leaf in left_behind(bones, leaves) if leaf.span_id not in sent_before] if self._is_remote else []
+        )
+        sent = emit(self.provider, [*bones, *lost, *stand_ins(bones, [*leaves, *lost]), *unsent])
         self._settle_locally()
         return sent
+
+    def emit_started(self, request: JobRequested, job_id: str) -> None:
+        """Show a job that just began in backends that show no open spans."""
+        if request.sampled and not self.disabled:
+            emit(self.provider, [started(request, job_id)])
 
     def flush(self, limit_s: float = 3.0) -> bool:
         """Hand over what is waiting; False when a receiver took longer. Never raises."""

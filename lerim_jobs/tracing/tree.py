@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.events import ModelCalled
 from lerim_jobs.tracing import names
 from lerim_jobs.tracing.record import SpanRecord
 from lerim_jobs.tracing.skeleton import attempt_span_id
 
-__all__ = ["Node", "TraceHealth", "check", "merge", "stand_ins", "tree"]
+__all__ = ["Node", "TraceHealth", "check", "left_behind", "lost_calls", "merge", "stand_ins", "tree"]
 
 _DIED = {"worker_lost", "handed_back"}
 
@@ -71,8 +74,9 @@ def stand_ins(skeleton: Iterable[SpanRecord], leaves: Iterable[SpanRecord]) -> l
 
     Only for attempts that are known to have died: elsewhere the missing parent may still arrive.
     """
+    skeleton, leaves = list(skeleton), list(leaves)
     died = {span.span_id: span for span in skeleton if span.attributes.get(names.OUTCOME) in _DIED}
-    leaves = list(leaves)
+    died |= _of_dead_workers(skeleton)
     ids = {leaf.span_id for leaf in leaves} | died.keys()
     missing: dict[str, list[SpanRecord]] = {}
     for leaf in leaves:
@@ -80,6 +84,64 @@ def stand_ins(skeleton: Iterable[SpanRecord], leaves: Iterable[SpanRecord]) -> l
         if attempt and leaf.parent_span_id and leaf.parent_span_id not in ids:
             missing.setdefault(leaf.parent_span_id, []).append(leaf)
     return [_stand_in(span_id, children, died[_attempt_of(children[0])]) for span_id, children in missing.items()]
+
+
+def left_behind(skeleton: Iterable[SpanRecord], leaves: Iterable[SpanRecord]) -> list[SpanRecord]:
+    """What workers recorded in attempts they did not survive: it is in the local store, but perhaps nowhere else."""
+    died = _of_dead_workers(skeleton)
+    return [leaf for leaf in leaves if leaf.span_id not in died and _attempt_of(leaf) in died]
+
+
+def _of_dead_workers(skeleton: Iterable[SpanRecord]) -> dict[str, SpanRecord]:
+    """Attempts of workers that died in one of them: the spans of an earlier one may have been lost just as well."""
+    attempts = [span for span in skeleton if names.OUTCOME in span.attributes]
+    lost = {span.attributes.get(names.WORKER) for span in attempts if span.attributes[names.OUTCOME] == "worker_lost"}
+    return {span.span_id: span for span in attempts if span.attributes.get(names.WORKER) in lost}
+
+
+def lost_calls(
+    events: Iterable[Recorded], skeleton: Iterable[SpanRecord], leaves: Iterable[SpanRecord]
+) -> list[SpanRecord]:
+    """Model calls that the log knows and whose spans died with their worker: tokens must add up all the same."""
+    died = _of_dead_workers(skeleton)
+    known = {leaf.span_id for leaf in leaves}
+    found = []
+    for row in events if died else ():
+        span_id, call = row.meta.get("span_id"), row.event if row.type == ModelCalled.__name__ else None
+        if not isinstance(call, ModelCalled) or not span_id or span_id in known:
+            continue
+        for attempt in died.values():
+            if (attempt.attributes[names.STAGE], attempt.attributes[names.ATTEMPT]) == (call.stage, call.attempt):
+                found.append(_lost_call(row, call, span_id, attempt))
+    return found
+
+
+def _lost_call(row: Recorded, call: ModelCalled, span_id: str, attempt: SpanRecord) -> SpanRecord:
+    about = (names.JOB_ID, names.JOB_KIND, names.STAGE, names.ATTEMPT, names.PROJECT, names.CONVERSATION_ID)
+    attributes: dict[str, Any] = {key: attempt.attributes[key] for key in about if key in attempt.attributes}
+    attributes |= {
+        names.ROLE: call.role,
+        names.OPERATION: "chat",
+        "gen_ai.provider.name": call.provider,
+        "gen_ai.request.model": call.model_asked,
+        "gen_ai.response.model": call.model,
+        names.USAGE_IN: call.tokens_in,
+        names.USAGE_OUT: call.tokens_out,
+        names.SYNTHETIC: True,
+    }
+    if call.cost_usd is not None:
+        attributes[names.COST] = call.cost_usd
+    end_ns = row.at_ms * 1_000_000
+    return SpanRecord(
+        trace_id=attempt.trace_id,
+        span_id=span_id,
+        parent_span_id=attempt.span_id,
+        name=f"chat {call.model}",
+        kind="client",
+        start_ns=max(attempt.start_ns, end_ns - call.duration_ms * 1_000_000),
+        end_ns=max(attempt.start_ns, end_ns),
+        attributes=attributes,
+    )
 
 
 def tree(spans: Iterable[SpanRecord]) -> list[Node]:

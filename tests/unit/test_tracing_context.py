@@ -96,6 +96,6 @@ def test_under_attempt_is_the_attempts_span_with_the_job_in_baggage(is_sampled: 
         "lerim.stage": "index",
         "lerim.attempt": 2,
         "lerim.role": "lead",
-        "gen_ai.conversation.id": "s-1",
+        "lerim.session_id": "s-1",
     }
     assert trace.get_current_span().get_span_context() == before

@@ -15,6 +15,7 @@ from lerim_jobs.config import Role
 from lerim_jobs.providers import OFFLINE, PROVIDERS, ModelChoice, RoleChoice
 from workers.models.faults import worth_falling_back
 from workers.models.gate import GatedModel
+from workers.models.wire import http_hooks
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -84,18 +85,20 @@ def _openai_compatible(choice: ModelChoice, role: Role, client: AsyncOpenAI, set
 
 
 def _openai_client(choice: ModelChoice, key: str, timeout_s: float) -> AsyncOpenAI:
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-    return AsyncOpenAI(base_url=choice.api_base, api_key=key, max_retries=0, timeout=timeout_s)
+    client = DefaultAsyncHttpxClient(timeout=timeout_s, event_hooks=http_hooks())
+    return AsyncOpenAI(base_url=choice.api_base, api_key=key, max_retries=0, timeout=timeout_s, http_client=client)
 
 
 def _anthropic(choice: ModelChoice, key: str, settings: dict[str, Any]) -> Model:
-    from anthropic import AsyncAnthropic
+    from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
+    http = DefaultAsyncHttpxClient(timeout=settings["timeout"], event_hooks=http_hooks())
     # The SDK adds the version itself; people copy addresses that end in it.
     base = choice.api_base.rstrip("/").removesuffix("/v1")
-    client = AsyncAnthropic(base_url=base, api_key=key, max_retries=0, timeout=settings["timeout"])
+    client = AsyncAnthropic(base_url=base, api_key=key, max_retries=0, timeout=settings["timeout"], http_client=http)
     provider = AnthropicProvider(anthropic_client=client)
     return AnthropicModel(choice.model, provider=provider, settings=cast("Any", settings))

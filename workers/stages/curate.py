@@ -24,13 +24,17 @@ from workers.memories import Memories
 
 __all__ = ["run"]
 
+_SHOWN = 200
+"""Calculations that the trace shows one by one."""
+
 
 def run(ctx: StageContext) -> Outcome:
     """Decay first, by formula; what is left goes to the curator."""
     project_id: str = ctx.input["project_id"]
     memories = Memories(ctx.store, ctx.home, project_ids=[project_id])
     active = [one for one in memories.by_id.values() if one.status == "active" and one.kind != "summary"]
-    faded = _faded(ctx, project_id, active)
+    calculated = _calculated(ctx, project_id, active)
+    faded = [one for one in calculated if one.archive]
     gone = {decayed.memory_id for decayed in faded}
     kept = [one for one in active if one.memory_id not in gone]
     models = ctx.models()
@@ -46,6 +50,7 @@ def run(ctx: StageContext) -> Outcome:
     )
     output: dict[str, Any] = {
         **verdict.counts,
+        "decay": [_numbers(decayed) for decayed in calculated[:_SHOWN]],
         "decayed": [msgspec.to_builtins(decayed) for decayed in faded],
         "proposals": [_line(proposal, memories) for proposal in proposals],
         "replayed": models.replayed,
@@ -55,13 +60,17 @@ def run(ctx: StageContext) -> Outcome:
     return Outcome(output, [] if dry else verdict.effects, rejected=rejected)
 
 
-def _faded(ctx: StageContext, project_id: str, active: list[Memory]) -> list[Decayed]:
+def _calculated(ctx: StageContext, project_id: str, active: list[Memory]) -> list[Decayed]:
     if not ctx.settings.decay.enabled:
         return []
     project = find(ctx.store, PROJECTS, project_id)
     used = project.accessed_ms if project else {}
-    decisions = [decide(_used(one, used), ctx.now_ms, ctx.settings.decay) for one in active]
-    return [decision for decision in decisions if decision.archive]
+    return [decide(_used(one, used), ctx.now_ms, ctx.settings.decay) for one in active]
+
+
+def _numbers(decayed: Decayed) -> dict[str, Any]:
+    """One calculation without its words, which its archiving has."""
+    return {key: value for key, value in msgspec.to_builtins(decayed).items() if key != "reason"}
 
 
 def _used(memory: Memory, used_ms: dict[str, int]) -> Memory:
