@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import Event
 from lerim_jobs.log.sqlite_tx import NOW, SELECT_EVENTS, SELECT_STAGES, SqliteTx, event_rows, stage_rows
 from lerim_jobs.log.store import ANY, Identified, StageRow
+from lerim_jobs.sqlite import immediate
 
 __all__ = ["SCHEMA_VERSION", "SqliteStore"]
 
@@ -104,14 +105,8 @@ class SqliteStore:
     def _exclusive(self, db: apsw.Connection) -> Iterator[None]:
         fcntl.flock(self._local.lock_fd, fcntl.LOCK_EX)
         try:
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with immediate(db):
                 yield
-            except BaseException:
-                with suppress(apsw.Error):
-                    db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
         finally:
             fcntl.flock(self._local.lock_fd, fcntl.LOCK_UN)
 

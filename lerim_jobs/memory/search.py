@@ -15,6 +15,7 @@ import apsw
 import msgspec
 
 from lerim_jobs.memory.memory import Memory
+from lerim_jobs.sqlite import immediate
 
 __all__ = ["Hit", "SearchIndex", "words"]
 
@@ -56,8 +57,7 @@ class SearchIndex:
         """Bring the index to the log's position; only memories with a new version are written."""
         if self._position() >= position:
             return
-        with self._db:
-            self._db.execute("SELECT 1 FROM about")
+        with immediate(self._db):
             seen = dict(self._db.execute("SELECT memory_id, version FROM seen"))
             for memory in memories:
                 if seen.get(memory.memory_id) != memory.version:
@@ -110,14 +110,13 @@ class SearchIndex:
         db = apsw.Connection(str(self._path))
         self._path.chmod(0o600)
         db.set_busy_timeout(10_000)
-        db.transaction_mode = "IMMEDIATE"
         if db.pragma("user_version") not in (0, _SCHEMA):
             db.close()
             self._remove()
             return self._open()
         if db.pragma("user_version") == 0:
             db.pragma("journal_mode", "wal")
-            with db:
+            with immediate(db):
                 db.execute(_DDL)
                 db.pragma("user_version", _SCHEMA)
         db.pragma("synchronous", "normal")

@@ -11,6 +11,7 @@ import apsw
 import msgspec
 
 from lerim_jobs.errors import StoreUnavailable
+from lerim_jobs.sqlite import immediate
 from lerim_jobs.tracing.names import JOB_ID
 from lerim_jobs.tracing.record import SpanRecord
 
@@ -47,7 +48,7 @@ class SpanStore:
         rows = [_row(span) for span in spans]
         try:
             db = self._db()
-            with db:
+            with immediate(db):
                 db.executemany("INSERT OR REPLACE INTO spans VALUES(?,?,?,?,?,?,?,?,?,?)", rows)
         except (apsw.Error, OSError) as exc:
             raise StoreUnavailable(f"cannot write spans to {str(self._path)!r}: {exc}") from exc
@@ -56,7 +57,7 @@ class SpanStore:
         """Remember (trace id, span id) pairs that a remote receiver took."""
         try:
             db = self._db()
-            with db:
+            with immediate(db):
                 db.executemany("INSERT OR IGNORE INTO sent VALUES(?,?)", ids)
         except (apsw.Error, OSError) as exc:
             raise StoreUnavailable(f"cannot write spans to {str(self._path)!r}: {exc}") from exc
@@ -114,7 +115,6 @@ class SpanStore:
             db = apsw.Connection(str(self._path))
             os.chmod(self._path, 0o600)
             db.set_busy_timeout(_BUSY_MS)
-            db.transaction_mode = "IMMEDIATE"
             if db.pragma("journal_mode") != "wal":
                 db.pragma("journal_mode", "wal")
             db.pragma("synchronous", "normal")
