@@ -26,7 +26,10 @@ __all__ = [
     "MemoryEvent",
     "MemoryKind",
     "MemoryMerged",
+    "MemoryRedacted",
     "MemoryRestored",
+    "MemoryReverted",
+    "MemoryStatus",
     "MemoryUpdated",
     "ModelCallFailed",
     "ModelCalled",
@@ -54,6 +57,7 @@ __all__ = [
 
 JobKind = Literal["sync", "maintain", "ask", "check"]
 JobStatus = Literal["succeeded", "partial", "failed", "cancelled"]
+MemoryStatus = Literal["active", "archived", "merged", "undone", "redacted"]
 MemoryKind = Literal["decision", "insight", "procedure", "friction", "pitfall", "preference", "summary"]
 
 
@@ -287,7 +291,7 @@ class Quote(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MemoryAdded(Event, frozen=True):
-    """A memory was created, by an agent's accepted proposal or by hand."""
+    """A memory was created, by an agent's accepted proposal or by hand: then it may have no quote."""
 
     memory_id: str
     project_id: str
@@ -301,6 +305,7 @@ class MemoryAdded(Event, frozen=True):
     agent: str | None = None
     model: str | None = None
     reason: str = ""
+    by_hand: bool = False
 
 
 class MemoryUpdated(Event, frozen=True):
@@ -347,6 +352,37 @@ class MemoryEdited(Event, frozen=True):
     body: str
     confidence: float
     tags: list[str] = []
+
+
+class MemoryReverted(Event, frozen=True):
+    """The memory is again what it was at `to_version`; 0: before it was added, so it is `undone`.
+
+    Everything is said, not derived, so that the fold never has to look back. `job_id` names the job that was undone.
+    """
+
+    memory_id: str
+    to_version: int
+    status: MemoryStatus
+    kind: MemoryKind
+    title: str
+    body: str
+    confidence: float
+    tags: list[str] = []
+    quotes: list[Quote] = []
+    merged_into: str | None = None
+    session_id: str | None = None
+    agent: str | None = None
+    model: str | None = None
+    by_hand: bool = False
+    job_id: str | None = None
+    reason: str = ""
+
+
+class MemoryRedacted(Event, frozen=True):
+    """What the memory said was removed from everywhere, its own earlier events included. What is left says only that."""
+
+    memory_id: str
+    reason: str = ""
 
 
 # --- project streams -------------------------------------------------------------------------------
@@ -406,7 +442,16 @@ JobEvent = (
     | TraceClosed
 )
 SessionEvent = SessionIndexed | SessionScheduled | SessionExtracted | SessionQuarantined | SessionReleased
-MemoryEvent = MemoryAdded | MemoryUpdated | MemoryMerged | MemoryArchived | MemoryRestored | MemoryEdited
+MemoryEvent = (
+    MemoryAdded
+    | MemoryUpdated
+    | MemoryMerged
+    | MemoryArchived
+    | MemoryRestored
+    | MemoryEdited
+    | MemoryReverted
+    | MemoryRedacted
+)
 ProjectEvent = ProjectAdded | ProjectRemoved | ProjectPublished | MemoryAccessed
 
 _ALL: tuple[type[Event], ...] = (
@@ -433,6 +478,8 @@ _ALL: tuple[type[Event], ...] = (
     MemoryArchived,
     MemoryRestored,
     MemoryEdited,
+    MemoryReverted,
+    MemoryRedacted,
     ProjectAdded,
     ProjectRemoved,
     ProjectPublished,

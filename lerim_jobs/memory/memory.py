@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, assert_never, cast
+from typing import Any, assert_never, cast
 
 import msgspec
 
+from lerim_jobs.ids import digest
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import (
     MemoryAdded,
@@ -14,14 +15,17 @@ from lerim_jobs.log.events import (
     MemoryEvent,
     MemoryKind,
     MemoryMerged,
+    MemoryRedacted,
     MemoryRestored,
+    MemoryReverted,
+    MemoryStatus,
     MemoryUpdated,
     Quote,
 )
 
-__all__ = ["Memory", "Status", "apply", "fold"]
+__all__ = ["REDACTED", "Memory", "apply", "content_hash", "fold"]
 
-Status = Literal["active", "archived", "merged"]
+REDACTED = "[REDACTED]"
 
 
 class Memory(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,7 +45,7 @@ class Memory(msgspec.Struct, frozen=True, omit_defaults=True):
     accessed_ms: int
     tags: list[str] = []
     quotes: list[Quote] = []
-    status: Status = "active"
+    status: MemoryStatus = "active"
     merged_into: str | None = None
     session_id: str | None = None
     agent: str | None = None
@@ -51,6 +55,12 @@ class Memory(msgspec.Struct, frozen=True, omit_defaults=True):
     span_id: str | None = None
     reason: str = ""
     by_hand: bool = False
+
+
+def content_hash(memory: Memory) -> str:
+    """What the memory says and whether it counts, as 64 hex digits: equal after an undo, whatever happened between."""
+    said = (memory.kind, memory.title, memory.body, memory.confidence, memory.tags, memory.quotes)
+    return digest(msgspec.json.encode((*said, memory.status, memory.merged_into)))
 
 
 def fold(events: list[Recorded]) -> Memory | None:
@@ -88,6 +98,11 @@ def apply(memory: Memory | None, row: Recorded) -> Memory | None:
             return msgspec.structs.replace(memory, status="archived", reason=event.reason)
         case MemoryRestored():
             return msgspec.structs.replace(memory, status="active", reason=event.reason, accessed_ms=row.at_ms)
+        case MemoryReverted():
+            return _reverted(memory, event)
+        case MemoryRedacted():
+            gone: dict[str, Any] = {"title": REDACTED, "body": REDACTED, "tags": [], "quotes": [], "merged_into": None}
+            return msgspec.structs.replace(memory, status="redacted", reason=event.reason, **gone)
         case _:
             assert_never(event)
 
@@ -110,9 +125,29 @@ def _added(event: MemoryAdded, row: Recorded) -> Memory:
         agent=event.agent,
         model=event.model,
         reason=event.reason,
+        by_hand=event.by_hand,
         job_id=row.meta.get("job_id"),
         trace_id=row.meta.get("trace_id"),
         span_id=row.meta.get("span_id"),
+    )
+
+
+def _reverted(memory: Memory, event: MemoryReverted) -> Memory:
+    return msgspec.structs.replace(
+        memory,
+        status=event.status,
+        kind=event.kind,
+        title=event.title,
+        body=event.body,
+        confidence=event.confidence,
+        tags=event.tags,
+        quotes=event.quotes,
+        merged_into=event.merged_into,
+        session_id=event.session_id,
+        agent=event.agent,
+        model=event.model,
+        by_hand=event.by_hand,
+        reason=event.reason,
     )
 
 

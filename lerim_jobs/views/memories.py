@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from lerim_jobs.log.events import MemoryEvent
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory, apply
 from lerim_jobs.views.projection import View, fold_all
@@ -22,9 +25,9 @@ def all_memories(store: Store, *, project_id: str | None = None) -> dict[str, Me
 
 MEMORIES: View[Memory] = View(
     name="memories",
-    version=1,
+    version=2,
     shape=Memory,
-    types=("MemoryAdded", "MemoryUpdated", "MemoryMerged", "MemoryArchived", "MemoryRestored", "MemoryEdited"),
+    types=tuple(kind.__name__ for kind in get_args(MemoryEvent)),
     key=lambda row: row.stream.removeprefix("memory-"),
     apply=apply,
 )

@@ -57,7 +57,9 @@ def chats(spans: list[SpanRecord]) -> list[SpanRecord]:
 
 # --- A12, A14, A10: one trace whatever happens -------------------------------------------------------
 def trouble(request: dict[str, Any]) -> Step:
-    """The lead proposes an update of nothing first; the explorer never comes to an end."""
+    """The lead's first model is down, it proposes an update of nothing first; the explorer never comes to an end."""
+    if request["model"] == "lead-model":
+        return status(503)
     names = {tool["function"]["name"] for tool in request.get("tools", ())}
     results = [message for message in request["messages"] if message["role"] == "tool"]
     if "add_memory" in names and len(results) == 2:
@@ -83,7 +85,6 @@ def test_a12_one_trace_through_429_fallback_errors_a_kill_and_a_resume(
     )
     world.home.config.write_text(text)
     server.script(status(429, retry_after_s=0.2), model="extract-model")
-    server.script(status(503), model="lead-model")
     server.answer = trouble
     world.session(session_id(1), FACTS, day=1)
     world.session(session_id(2), FACTS[:1], day=2)
