@@ -1,13 +1,35 @@
-"""A write transaction on an apsw connection."""
+"""SQLite as all our files use it: opening in WAL mode, and write transactions."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import apsw
 
-__all__ = ["immediate"]
+__all__ = ["immediate", "open_wal"]
+
+
+def open_wal(path: Path, *, busy_ms: int, synchronous: str) -> apsw.Connection:
+    """Open or make the file, for its owner alone. Raises apsw.Error and OSError."""
+    db = apsw.Connection(str(path))
+    os.chmod(path, 0o600)
+    db.set_busy_timeout(busy_ms)
+    deadline = time.monotonic() + busy_ms / 1000
+    while True:
+        # Two processes that open a new file at once: SQLite tells one of them "locked" without waiting.
+        try:
+            if db.pragma("journal_mode") == "wal" or db.pragma("journal_mode", "wal") == "wal":
+                break
+        except apsw.BusyError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+    db.pragma("synchronous", synchronous)
+    return db
 
 
 @contextmanager

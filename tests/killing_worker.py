@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lerim_jobs.jobs import sweep
 from workers import __main__ as workers
 from workers.journal import LogJournal
 from workers.registry import STAGES, load_stage
@@ -32,6 +33,7 @@ def main() -> None:
         if here("after"):
             os.kill(os.getpid(), signal.SIGKILL)
 
+    sweep.SWEEP_S = 0.3  # what died is found sooner: there are many deaths to get through
     LogJournal.record = killing  # type: ignore[method-assign, assignment]
     child = 0
 

@@ -209,7 +209,15 @@ class LifeCycle(Middleware):
                 thread.consumer.timeout = idle if at_most_ms is None else at_most_ms
 
     def after_process_boot(self, broker: Broker) -> None:
-        self._process.boot()
+        """A worker that cannot boot must not stay: dramatiq would let it wait for messages it can never work on."""
+        try:
+            self._process.boot()
+        except JobsError as exc:
+            _log.error("workers: %s", exc)
+            os._exit(exc.exit_code)
+        except Exception:
+            _log.exception("workers: the process does not start")
+            os._exit(1)
 
     def after_consumer_thread_boot(self, broker: Broker, thread: Any) -> None:
         """Questions are answered at once, the rest may take half a second; polling makes no spans."""

@@ -23,12 +23,13 @@ from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import Event
 from lerim_jobs.log.sqlite_tx import NOW, SELECT_EVENTS, SELECT_STAGES, SqliteTx, event_rows, stage_rows
 from lerim_jobs.log.store import ANY, Identified, StageRow
-from lerim_jobs.sqlite import immediate
+from lerim_jobs.sqlite import immediate, open_wal
 
 __all__ = ["SCHEMA_VERSION", "SqliteStore"]
 
 SCHEMA_VERSION = 1
 _SAFE_SQLITE = (3, 51, 3)
+_BUSY_MS = 30_000
 _DDL = """
 CREATE TABLE IF NOT EXISTS events(
   position INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -89,14 +90,9 @@ class SqliteStore:
             local.inherited = getattr(local, "db", None)
             try:
                 lock_fd = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                db = apsw.Connection(str(self._path))
-                os.chmod(self._path, 0o600)
+                db = open_wal(self._path, busy_ms=_BUSY_MS, synchronous="full")
             except OSError as exc:
                 raise StoreUnavailable(f"cannot open the log {str(self._path)!r}: {exc.strerror}") from exc
-            db.set_busy_timeout(30_000)
-            if db.pragma("journal_mode") != "wal":
-                db.pragma("journal_mode", "wal")
-            db.pragma("synchronous", "full")
             local.db, local.pid, local.lock_fd, local.in_tx = db, os.getpid(), lock_fd, False
         connection: apsw.Connection = local.db
         return connection

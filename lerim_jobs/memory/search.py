@@ -15,7 +15,7 @@ import apsw
 import msgspec
 
 from lerim_jobs.memory.memory import Memory
-from lerim_jobs.sqlite import immediate
+from lerim_jobs.sqlite import immediate, open_wal
 
 __all__ = ["Hit", "SearchIndex", "words"]
 
@@ -107,19 +107,15 @@ class SearchIndex:
         return rows[0][0] if rows else -1
 
     def _open(self) -> apsw.Connection:
-        db = apsw.Connection(str(self._path))
-        self._path.chmod(0o600)
-        db.set_busy_timeout(10_000)
+        db = open_wal(self._path, busy_ms=10_000, synchronous="normal")
         if db.pragma("user_version") not in (0, _SCHEMA):
             db.close()
             self._remove()
             return self._open()
         if db.pragma("user_version") == 0:
-            db.pragma("journal_mode", "wal")
             with immediate(db):
                 db.execute(_DDL)
                 db.pragma("user_version", _SCHEMA)
-        db.pragma("synchronous", "normal")
         return db
 
     def _remove(self) -> None:

@@ -11,7 +11,7 @@ import apsw
 import msgspec
 
 from lerim_jobs.errors import StoreUnavailable
-from lerim_jobs.sqlite import immediate
+from lerim_jobs.sqlite import immediate, open_wal
 from lerim_jobs.tracing.names import JOB_ID
 from lerim_jobs.tracing.record import SpanRecord
 
@@ -112,12 +112,7 @@ class SpanStore:
             # A connection must not cross a fork, and closing it here would drop the parent's locks: keep it unused.
             local.inherited = local.__dict__.pop("db", None)
         if getattr(local, "db", None) is None:
-            db = apsw.Connection(str(self._path))
-            os.chmod(self._path, 0o600)
-            db.set_busy_timeout(_BUSY_MS)
-            if db.pragma("journal_mode") != "wal":
-                db.pragma("journal_mode", "wal")
-            db.pragma("synchronous", "normal")
+            db = open_wal(self._path, busy_ms=_BUSY_MS, synchronous="normal")
             db.execute(_DDL)
             local.db, local.pid = db, os.getpid()
         connection: apsw.Connection = local.db

@@ -17,6 +17,7 @@ from lerim_jobs.errors import StoreUnavailable
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.paths import Home
+from lerim_jobs.queue import identity
 from lerim_jobs.tracing.emission import emit
 from lerim_jobs.tracing.skeleton import skeleton, started
 from lerim_jobs.tracing.spans import SpanStore
@@ -70,9 +71,8 @@ class Telemetry:
         except StoreUnavailable:
             leaves, sent_before = [], set()
         lost = lost_calls(events, bones, leaves)
-        unsent = (
-            [leaf for leaf in left_behind(bones, leaves) if leaf.span_id not in sent_before] if self._is_remote else []
-        )
+        left = left_behind(bones, leaves, lambda owner: identity.alive(owner) is False) if self._is_remote else []
+        unsent = [leaf for leaf in left if leaf.span_id not in sent_before]
         sent = emit(self.provider, [*bones, *lost, *stand_ins(bones, [*leaves, *lost]), *unsent])
         self._settle_locally()
         return sent

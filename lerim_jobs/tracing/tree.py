@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -86,9 +86,14 @@ def stand_ins(skeleton: Iterable[SpanRecord], leaves: Iterable[SpanRecord]) -> l
     return [_stand_in(span_id, children, died[_attempt_of(children[0])]) for span_id, children in missing.items()]
 
 
-def left_behind(skeleton: Iterable[SpanRecord], leaves: Iterable[SpanRecord]) -> list[SpanRecord]:
-    """What workers recorded in attempts they did not survive: it is in the local store, but perhaps nowhere else."""
+def left_behind(
+    skeleton: Iterable[SpanRecord], leaves: Iterable[SpanRecord], gone: Callable[[str], bool]
+) -> list[SpanRecord]:
+    """What workers recorded that are gone by now: it is in the local store, but perhaps nowhere else."""
+    skeleton = list(skeleton)
+    attempts = [span for span in skeleton if names.OUTCOME in span.attributes]
     died = _of_dead_workers(skeleton)
+    died |= {span.span_id: span for span in attempts if gone(str(span.attributes.get(names.WORKER)))}
     return [leaf for leaf in leaves if leaf.span_id not in died and _attempt_of(leaf) in died]
 
 

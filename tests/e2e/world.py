@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from lerim_jobs.paths import Home
 from lerim_jobs.queue.processes import workers_running
 from tests.transcripts import write_claude
 from tests.waiting import until
+from tests.zygote import Forked, fork, mark
 
 __all__ = ["World"]
 
@@ -50,6 +51,8 @@ api_base = "{url}"
 {extra}
 """
 
+Running = Forked | subprocess.Popen[bytes]
+
 
 @dataclass
 class World:
@@ -58,7 +61,7 @@ class World:
     root: Path
     url: str = ""
     extra_env: dict[str, str] = field(default_factory=dict)
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[Running] = field(default_factory=list)
     name: str = "shop"
 
     def __post_init__(self) -> None:
@@ -120,10 +123,10 @@ class World:
     # --- commands ---
     def lerim(self, *arguments: str, expect: int | None = 0, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `expect` None accepts any exit code."""
-        command = [sys.executable, "-m", "lerim_jobs.cli", *arguments]
-        done = subprocess.run(
-            command, env=self.env, cwd=self.root, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            code = fork("lerim_jobs.cli", arguments, self.env, cwd=self.root, out=out, err=err).wait(timeout_s)
+            said = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (out, err)]
+        done = subprocess.CompletedProcess(arguments, code, *said)
         if expect is not None:
             assert done.returncode == expect, (
                 f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.logs()}"
@@ -150,7 +153,7 @@ class World:
 
     # --- processes ---
     @contextmanager
-    def workers(self, count: int = 1, *, slots: int = 4) -> Iterator[list[subprocess.Popen[bytes]]]:
+    def workers(self, count: int = 1, *, slots: int = 4) -> Iterator[list[Forked]]:
         """Real worker processes (each a dramatiq master with one child), ended by process id."""
         started = [self.start("workers", "--slots", str(slots)) for _ in range(count)]
         try:
@@ -160,21 +163,14 @@ class World:
             for process in started:
                 self.stop(process)
 
-    def start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start `python -m module` in a group of its own, its output in the state folder."""
+    def start(self, module: str, *arguments: str) -> Forked:
+        """Start `python -m module` in a session of its own, its output beside the state folder."""
         with (self.root / f"{module}-{len(self.processes)}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            process = fork(module, arguments, self.env, cwd=self.root, out=log, err=log)
         self.processes.append(process)
         return process
 
-    def stop(self, process: subprocess.Popen[bytes]) -> None:
+    def stop(self, process: Running) -> None:
         """SIGTERM, then SIGKILL for it and its children."""
         family = _family(process.pid)
         if process.poll() is None:
@@ -187,7 +183,7 @@ class World:
         with suppress(subprocess.TimeoutExpired):
             process.wait(5)
 
-    def kill_working_child(self, process: subprocess.Popen[bytes]) -> int:
+    def kill_working_child(self, process: Forked) -> int:
         """SIGKILL the child that runs stages and return its pid; the master then ends by itself."""
         child = max(psutil.Process(process.pid).children(), key=lambda one: one.memory_info().rss)
         os.kill(child.pid, signal.SIGKILL)
@@ -218,7 +214,10 @@ class World:
         mine = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if process.pid != os.getpid() and process.environ().get("LERIM_HOME") == str(self.home.root):
+                marked = process.name() == mark(str(self.home.root))
+                if process.pid != os.getpid() and (
+                    marked or process.environ().get("LERIM_HOME") == str(self.home.root)
+                ):
                     mine.append(" ".join(process.cmdline()))
         return mine
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from lerim_jobs.sqlite import immediate
+from lerim_jobs.sqlite import immediate, open_wal
 
 
 def opened(path: Path) -> apsw.Connection:
@@ -42,6 +42,18 @@ def test_a_waiting_writer_does_not_stop_the_thread_it_waits_for(tmp_path: Path) 
         assert time.monotonic() - begin < 1.0, "the waiting thread kept the interpreter lock"
     thread.join(5)
     assert first.execute("SELECT COUNT(*) FROM t").get == 11
+
+
+def test_opening_waits_for_one_who_is_just_making_the_file(tmp_path: Path) -> None:
+    """SQLite itself says "locked" at once when it is asked to change the journal mode meanwhile."""
+    path = tmp_path / "x.sqlite3"
+    maker = apsw.Connection(str(path))
+    maker.execute("CREATE TABLE t(a); BEGIN IMMEDIATE; INSERT INTO t VALUES(1)")
+    timer = threading.Timer(0.2, lambda: maker.execute("COMMIT"))
+    timer.start()
+    db = open_wal(path, busy_ms=5000, synchronous="normal")
+    timer.join(5)
+    assert db.pragma("journal_mode") == "wal"
 
 
 def test_an_error_rolls_back(tmp_path: Path) -> None:
