@@ -197,11 +197,10 @@ def _print_answer(state: State, line: JobLine) -> None:
 def _print_counts(line: JobLine) -> None:
     result: dict[str, Any] = line.result
     dry = " (dry run: nothing was kept)" if result.get("dry_run") else ""
-    print_line(
-        f"{line.kind.capitalize()} {line.status}{dry}: {_counted(result.get('memories', {})) or 'nothing changed'}"
-    )
+    done = "" if line.kind == "ask" else f": {_counted(result.get('memories', {})) or 'nothing changed'}"
+    print_line(f"{line.kind.capitalize()} {line.status}{dry}{done}")
     if sessions := result.get("sessions"):
-        print_line(f"Sessions: {_counted(sessions)}")
+        print_line(f"Sessions: {_counted(sessions) or 'none found'}")
         reasons = {**result.get("skipped_reasons", {}), **result.get("left", {})}
         for reason, count in reasons.items():
             print_line(f"  {count} x {reason}")
