@@ -38,10 +38,10 @@ _PR_SET_NAME = 15
 class Forked:
     """A process forked by the zygote, with the interface of Popen that tests use."""
 
-    def __init__(self, module: str, connection: socket.socket, pid: int) -> None:
+    def __init__(self, module: str, answers: IO[bytes], pid: int) -> None:
         self.args, self.pid, self.returncode = [module], pid, None
         self._ended = threading.Event()
-        threading.Thread(target=self._listen, args=(connection,), daemon=True).start()
+        threading.Thread(target=self._listen, args=(answers,), daemon=True).start()
 
     returncode: int | None
 
@@ -70,9 +70,9 @@ class Forked:
         """SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
-    def _listen(self, connection: socket.socket) -> None:
-        with connection:
-            status = connection.recv(16)
+    def _listen(self, answers: IO[bytes]) -> None:
+        with answers:
+            status = answers.readline()
         self.returncode = int(status or b"-9")
         self._ended.set()
 
@@ -81,15 +81,15 @@ def fork(
     module: str, arguments: Sequence[str], env: Mapping[str, str], *, cwd: Path, out: IO[Any], err: IO[Any]
 ) -> Forked:
     """Run `python -m module arguments` in a session of its own, without standard input."""
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(_server())
     wanted = {"module": module, "arguments": list(arguments), "env": dict(env), "cwd": str(cwd)}
     files = array.array("i", [out.fileno(), err.fileno()])
     body = json.dumps(wanted).encode()
-    connection.sendmsg([len(body).to_bytes(8, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
-    connection.sendall(body)
-    pid = int(connection.recv(16))
-    return Forked(module, connection, pid)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(_server())
+        connection.sendmsg([len(body).to_bytes(8, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
+        connection.sendall(body)
+        answers = connection.makefile("rb")
+    return Forked(module, answers, int(answers.readline()))
 
 
 def mark(home: str) -> str:
@@ -142,7 +142,7 @@ def _serve(path: str) -> None:
             connection = listener.accept()[0]
             pid = _start(connection, [listener, wake, woken, *children.values()])
             children[pid] = connection
-            connection.sendall(str(pid).encode())
+            connection.sendall(f"{pid}\n".encode())
 
 
 def _reap(children: dict[int, socket.socket]) -> None:
@@ -154,7 +154,7 @@ def _reap(children: dict[int, socket.socket]) -> None:
         if pid == 0:
             return
         with suppress(KeyError, OSError), children.pop(pid) as connection:
-            connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
 def _start(connection: socket.socket, others: Sequence[socket.socket]) -> int:

@@ -19,6 +19,7 @@ from lerim_jobs.log.events import JobRequested
 from lerim_jobs.paths import Home
 from lerim_jobs.queue import identity
 from lerim_jobs.tracing.emission import emit
+from lerim_jobs.tracing.record import SpanRecord
 from lerim_jobs.tracing.skeleton import skeleton, started
 from lerim_jobs.tracing.spans import SpanStore
 from lerim_jobs.tracing.tree import left_behind, lost_calls, stand_ins
@@ -67,12 +68,10 @@ class Telemetry:
         bones = skeleton(events)
         try:
             leaves = self._spans.of_trace(request.trace_id)
-            sent_before = self._spans.sent(request.trace_id)
+            unsent = self._unsent(request.trace_id, bones, leaves) if self._is_remote else []
         except StoreUnavailable:
-            leaves, sent_before = [], set()
+            leaves, unsent = [], []
         lost = lost_calls(events, bones, leaves)
-        left = left_behind(bones, leaves, lambda owner: identity.alive(owner) is False) if self._is_remote else []
-        unsent = [leaf for leaf in left if leaf.span_id not in sent_before]
         sent = emit(self.provider, [*bones, *lost, *stand_ins(bones, [*leaves, *lost]), *unsent])
         self._settle_locally()
         return sent
@@ -93,6 +92,14 @@ class Telemetry:
         """
         stops = [sink.stop for sink in self._sinks]
         return _all_within(limit_s, [*stops, self._also_stop] if self._also_stop else stops)
+
+    def _unsent(self, trace_id: str, bones: list[SpanRecord], leaves: list[SpanRecord]) -> list[SpanRecord]:
+        """What workers left behind that no receiver has taken; what this process still has waiting is sent first."""
+        left = left_behind(bones, leaves, lambda owner: identity.alive(owner) is False)
+        if any(leaf.span_id not in self._spans.sent(trace_id) for leaf in left):
+            self.flush(_CLOSING_FLUSH_S)
+        taken = self._spans.sent(trace_id)
+        return [leaf for leaf in left if leaf.span_id not in taken]
 
     def _settle_locally(self) -> None:
         """The local store is up to date; receivers are told to hurry, but a job's end waits for none of them."""

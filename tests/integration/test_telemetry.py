@@ -208,7 +208,8 @@ def test_refusing_receiver_drops_and_counts_without_a_word(tmp_path: Path) -> No
     assert said == []
 
 
-def test_missing_grpc_exporter_is_one_clear_line(tmp_path: Path) -> None:
+def test_missing_grpc_exporter_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lerim_jobs.tracing.backends.find_spec", lambda _name: None)
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     with telemetry(tmp_path, env) as running:
         assert len(running.notes) == 1
