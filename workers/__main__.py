@@ -17,6 +17,8 @@ from workers.registry import STAGES, load_stage
 from workers.registry import queues as all_queues
 
 _STOP_MS = 15_000
+_BOOT_WAIT_MS = 1_000
+"""While dramatiq's master waits for its children to boot it sees neither their death nor a signal."""
 
 
 @click.command(name="workers", context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,7 +62,8 @@ def _run(processes: int, threads: int, queues: list[str]) -> None:
 
     _preload(queues)
     arguments = ["workers.app", "--processes", str(processes), "--threads", str(threads)]
-    arguments += ["--worker-shutdown-timeout", str(_STOP_MS), "--queues", *queues]
+    arguments += ["--worker-shutdown-timeout", str(_STOP_MS), "--worker-fork-timeout", str(_BOOT_WAIT_MS)]
+    arguments += ["--queues", *queues]
     parsed = cli.make_argument_parser().parse_args(arguments)  # type: ignore[no-untyped-call]  # upstream has no types
     sys.exit(cli.main(parsed))  # type: ignore[no-untyped-call]
 
