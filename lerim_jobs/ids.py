@@ -18,7 +18,7 @@ def digest(data: bytes | str) -> str:
 
 def derived(*parts: str, length: int = 16) -> str:
     """A stable id from its parts, `length` hex digits."""
-    return digest("\x1f".join(parts))[:length]
+    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
 def job_id(kind: str) -> str:

@@ -135,11 +135,13 @@ def maintain(
 @_job_options
 def ask(question: str, limit: int, name: str | None, no_wait: bool, wait_timeout_s: float | None, as_json: bool) -> int:
     """Answer QUESTION from the memories, with citations."""
+    from lerim_jobs.sessions.redaction import redact
+
     if not question.strip():
         raise BadInput("the question is empty")
     state = open_state()
     project = find_project(state, name) if name else project_here(state)
-    params = {"question": question, "limit": limit, "project_id": project.project_id if project else None}
+    params = {"question": redact(question)[0], "limit": limit, "project_id": project.project_id if project else None}
     return run_job(state, "ask", params, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json)
 
 

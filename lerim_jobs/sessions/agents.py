@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import msgspec
@@ -23,15 +23,19 @@ class LineReader(Protocol):
     branch: str | None
     title: str | None
     first_ms: int | None
-    last_ms: int | None
     dropped: Counter[str]
+
+    @property
+    def last_ms(self) -> int | None:
+        """The last time that the file gives."""
+        ...
 
     @property
     def parent(self) -> str | None:
         """The session whose subagent wrote the file; None for a session of its own."""
         ...
 
-    def read(self, line: bytes) -> Iterator[Piece]:
+    def read(self, line: bytes) -> Iterable[Piece]:
         """The kept pieces of one line."""
         ...
 

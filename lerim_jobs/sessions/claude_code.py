@@ -9,7 +9,6 @@ record exported into another file is known again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -17,10 +16,25 @@ import msgspec
 from lerim_jobs.ids import derived, digest
 from lerim_jobs.sessions.parts import Piece, error_text, is_injected, tool_text
 from lerim_jobs.sessions.records import decode_line, parse_ms
+from lerim_jobs.sessions.transcript import Speaker
 
 __all__ = ["ClaudeReader"]
 
 _NONE = msgspec.Raw(b"null")
+
+
+class _Block(msgspec.Struct, frozen=True, gc=False):
+    type: Any = None
+    text: Any = None
+    name: Any = None
+    is_error: Any = None
+    input: msgspec.Raw = _NONE
+    content: msgspec.Raw = _NONE
+
+
+class _Message(msgspec.Struct, frozen=True, gc=False):
+    model: Any = None
+    content: str | list[_Block] | None = None
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False):
@@ -39,27 +53,12 @@ class _Record(msgspec.Struct, frozen=True, gc=False):
     customTitle: Any = None
     aiTitle: Any = None
     summary: Any = None
-    message: msgspec.Raw = _NONE
+    message: _Message | None = None
     worktreeSession: Any = None
 
 
-class _Message(msgspec.Struct, frozen=True, gc=False):
-    model: Any = None
-    content: msgspec.Raw = _NONE
-
-
-class _Block(msgspec.Struct, frozen=True, gc=False):
-    type: Any = None
-    text: Any = None
-    name: Any = None
-    is_error: Any = None
-    input: msgspec.Raw = _NONE
-    content: msgspec.Raw = _NONE
-
-
 _record = msgspec.json.Decoder(_Record)
-_message = msgspec.json.Decoder(_Message)
-_blocks = msgspec.json.Decoder(list[_Block])
+_TALK = ("user", "assistant")
 
 
 class ClaudeReader:
@@ -71,7 +70,8 @@ class ClaudeReader:
         self.branch: str | None = None
         self.title: str | None = None
         self.first_ms: int | None = None
-        self.last_ms: int | None = None
+        self._last_ms: int | None = None
+        self._last_stamp: Any = None
         self.dropped: Counter[str] = Counter()
         self.talked = bool(state.get("talked"))
         self.sidechain = bool(state.get("sidechain"))
@@ -87,31 +87,57 @@ class ClaudeReader:
         """The session whose subagent wrote this file, when nobody else did."""
         return (self.session_id or self._stem) if self.sidechain and not self.talked else None
 
-    def read(self, line: bytes) -> Iterator[Piece]:
-        """The kept pieces of one line."""
-        for record in decode_line(line, _record, self.dropped):
-            at_ms = self._note(record)
-            if record.type not in ("user", "assistant"):
-                self._other(record)
-            elif record.isSidechain is True:
-                self.sidechain = True
-                self.dropped["sidechain"] += 1
-            else:
-                yield from self._talk(record, at_ms)
+    @property
+    def last_ms(self) -> int | None:
+        """The last time that could be read."""
+        last = parse_ms(self._last_stamp)
+        return self._last_ms if last is None else last
 
-    def _note(self, record: _Record) -> int | None:
+    def read(self, line: bytes) -> list[Piece]:
+        """The kept pieces of one line."""
+        records = decode_line(line, _record, self.dropped, _tidy)
+        if len(records) == 1:
+            return self._read(records[0])
+        return [piece for record in records for piece in self._read(record)]
+
+    def _read(self, record: _Record) -> list[Piece]:
+        self._note(record)
+        if record.type not in _TALK:
+            self._other(record)
+            return []
+        if record.isSidechain is True:
+            self.sidechain = True
+            self.dropped["sidechain"] += 1
+            return []
+        self.talked = True
+        message = record.message
+        if message is None or (reason := _left_out(record, message)):
+            self.dropped["no message" if message is None else reason] += 1
+            return []
+        pieces = self._pieces(record, message)
+        if not pieces:
+            self.dropped["nothing to keep"] += 1
+        return pieces
+
+    def _note(self, record: _Record) -> None:
         if not self.session_id and isinstance(record.sessionId, str):
             self.session_id = record.sessionId
-        if isinstance(record.worktreeSession, dict) and isinstance(record.worktreeSession.get("originalCwd"), str):
-            self.cwd = record.worktreeSession["originalCwd"]
+        place = record.worktreeSession
+        if place is not None and isinstance(place, dict) and isinstance(place.get("originalCwd"), str):
+            self.cwd = place["originalCwd"]
         if self.cwd is None and isinstance(record.cwd, str) and record.cwd:
             self.cwd = record.cwd
-        if isinstance(record.gitBranch, str) and record.gitBranch:
+        if record.gitBranch and isinstance(record.gitBranch, str):
             self.branch = record.gitBranch
+        if record.timestamp is not None:
+            self._last_stamp = record.timestamp
+            if self.first_ms is None:
+                self.first_ms = self._at(record)
+
+    def _at(self, record: _Record) -> int | None:
+        """Only of records that are kept: reading every time would be a tenth of all work."""
         at_ms = parse_ms(record.timestamp)
-        if at_ms is not None:
-            self.first_ms = at_ms if self.first_ms is None else self.first_ms
-            self.last_ms = at_ms
+        self._last_ms = self._last_ms if at_ms is None else at_ms
         return at_ms
 
     def _other(self, record: _Record) -> None:
@@ -122,85 +148,67 @@ class ClaudeReader:
             self.title = self.title or record.summary
         self.dropped[record.type if isinstance(record.type, str) else "untyped"] += 1
 
-    def _talk(self, record: _Record, at_ms: int | None) -> Iterator[Piece]:
-        self.talked = True
-        reason = next((why for why, hit in _DROP if getattr(record, hit) is True), None)
-        message = self._message_of(record)
-        if reason or message is None:
-            self.dropped[reason or "no message"] += 1
-            return
-        pieces = list(self._pieces(record, message, at_ms))
-        if not pieces:
-            self.dropped["nothing to keep"] += 1
-        yield from pieces
-
-    def _message_of(self, record: _Record) -> _Message | None:
-        raw = bytes(record.message)
-        if raw.startswith(b'"'):
-            return _Message(content=record.message)
-        try:
-            message = _message.decode(raw)
-        except msgspec.DecodeError:
-            return None
-        if message.model == "<synthetic>":
-            self.dropped["api error"] += 1
-            return None
-        return message
-
-    def _pieces(self, record: _Record, message: _Message, at_ms: int | None) -> Iterator[Piece]:
-        uuid = record.uuid if isinstance(record.uuid, str) else digest(bytes(record.message))
-        blocks = _content(message.content)
-        answers = any(block.type == "tool_result" for block in blocks)
+    def _pieces(self, record: _Record, message: _Message) -> list[Piece]:
+        blocks = message.content or []
+        if isinstance(blocks, str):
+            blocks = [_Block("text", blocks)]
+        pieces = []
         for number, block in enumerate(blocks):
-            key = derived(uuid, str(number))
+            if found := self._piece(record, block, blocks):
+                speaker, text, limit_chars = found
+                uuid = record.uuid if isinstance(record.uuid, str) else digest(msgspec.json.encode(message))
+                key = derived(uuid, str(number))
+                pieces.append(Piece(speaker, text, key, self._at(record), speaker == "user", limit_chars))
+        return pieces
+
+    def _piece(self, record: _Record, block: _Block, blocks: list[_Block]) -> tuple[Speaker, str, int | None] | None:
+        """Who says what in the block and how much of it is kept; None for what is not kept."""
+        if block.type == "text":
             text = block.text.strip() if isinstance(block.text, str) else ""
-            if block.type == "text" and text:
-                if record.type == "assistant":
-                    yield Piece("assistant", text, key, at_ms)
-                elif is_injected(text) or answers:
-                    self.dropped["injected prompt"] += 1
-                else:
-                    yield Piece("user", text, key, at_ms, human=True)
-            elif block.type == "tool_use":
-                yield Piece("tool", tool_text(str(block.name), bytes(block.input).decode()), key, at_ms)
-            elif block.type == "tool_result" and block.is_error is True:
-                yield Piece("tool", error_text(_plain(block.content)), key, at_ms)
+            if not text or record.type == "assistant":
+                return ("assistant", text, None) if text else None
+            if is_injected(text) or any(one.type == "tool_result" for one in blocks):
+                self.dropped["injected prompt"] += 1
+                return None
+            return "user", text, None
+        if block.type == "tool_use":
+            return "tool", *tool_text(str(block.name), bytes(block.input).decode())
+        if block.type == "tool_result" and block.is_error is True:
+            return "tool", *error_text(_plain(block.content))
+        return None
 
 
-_DROP = (
-    ("meta", "isMeta"),
-    ("compaction summary", "isCompactSummary"),
-    ("api error", "isApiErrorMessage"),
-)
+def _left_out(record: _Record, message: _Message) -> str:
+    """Why a record of talk is not kept; empty for one that may be."""
+    if record.isMeta is True:
+        return "meta"
+    if record.isCompactSummary is True:
+        return "compaction summary"
+    return "api error" if record.isApiErrorMessage is True or message.model == "<synthetic>" else ""
 
 
-def _content(raw: msgspec.Raw) -> list[_Block]:
-    data = bytes(raw)
-    if data.startswith(b'"'):
-        return [_Block(type="text", text=msgspec.json.decode(data))]
-    try:
-        return _blocks.decode(data)
-    except msgspec.DecodeError:
-        return [block for part in _parts(data) for block in _one(part)]
-
-
-def _parts(data: bytes) -> list[Any]:
-    value = msgspec.json.decode(data)
-    return value if isinstance(value, list) else []
-
-
-def _one(part: Any) -> list[_Block]:
-    if isinstance(part, str):
-        return [_Block(type="text", text=part)]
-    try:
-        return [msgspec.json.decode(msgspec.json.encode(part), type=_Block)]
-    except msgspec.DecodeError:
-        return []
+def _tidy(record: dict[str, Any]) -> dict[str, Any]:
+    """A record whose message has another shape: a bare string, blocks that are strings, or something unknown."""
+    message = record.get("message")
+    if isinstance(message, str):
+        message = {"content": message}
+    if not isinstance(message, dict):
+        return {**record, "message": None}
+    content = message.get("content")
+    if isinstance(content, list):
+        content = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
+        content = [part for part in content if isinstance(part, dict)]
+    elif not isinstance(content, str):
+        content = None
+    return {**record, "message": {**message, "content": content}}
 
 
 def _plain(raw: msgspec.Raw) -> str:
     """A tool result's text: a string, or the texts of its blocks."""
-    value = msgspec.json.decode(raw)
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return ""
     if isinstance(value, str):
         return value
     if isinstance(value, list):

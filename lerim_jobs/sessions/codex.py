@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 
 from lerim_jobs.ids import derived
-from lerim_jobs.sessions.parts import Piece, error_text, is_injected, tool_text
+from lerim_jobs.sessions.parts import ROLLBACK, Piece, error_text, is_injected, tool_text
 from lerim_jobs.sessions.records import decode_line, parse_ms
+from lerim_jobs.sessions.redaction import plain, redact
 from lerim_jobs.sessions.transcript import Speaker
 
 __all__ = ["CodexReader"]
@@ -91,7 +92,7 @@ class CodexReader:
             yield from self._prompt_event(payload, at_ms)
         elif kind == "event_msg" and payload.get("type") == "thread_rolled_back":
             turns = payload.get("num_turns")
-            yield Piece("user", "", "rollback", turns if isinstance(turns, int) else 1)
+            yield Piece("user", "", ROLLBACK, turns if isinstance(turns, int) else 1)
         else:
             self.dropped[str(payload.get("type") or kind) if kind == "event_msg" else kind] += 1
 
@@ -104,12 +105,13 @@ class CodexReader:
             self.cwd = payload["cwd"]
         git = payload.get("git")
         if isinstance(git, dict) and isinstance(git.get("branch"), str):
-            self.branch = git["branch"]
+            self.branch = redact(plain(git["branch"][:1000]))[0]
         source = payload.get("source")
         spawned = source.get("subagent") if isinstance(source, dict) else None
         if spawned:
             thread = spawned.get("thread_spawn") if isinstance(spawned, dict) else None
-            self.parent = str((thread or {}).get("parent_thread_id") or "unknown session")
+            parent = thread.get("parent_thread_id") if isinstance(thread, dict) else None
+            self.parent = str(parent or "unknown session")
 
     def _prompt_event(self, payload: dict[str, Any], at_ms: int | None) -> Iterator[Piece]:
         self._events = True
@@ -128,9 +130,9 @@ class CodexReader:
         elif kind in _CALLS:
             given = item.get("arguments", item.get("input", item.get("action", "")))
             shown = given if isinstance(given, str) else msgspec.json.encode(given).decode()
-            yield self._piece("tool", tool_text(str(item.get("name") or kind), shown), at_ms)
+            yield self._tool(*tool_text(str(item.get("name") or kind), shown), at_ms)
         elif kind in _OUTPUTS and (output := _failed(item.get("output"))):
-            yield self._piece("tool", error_text(output), at_ms)
+            yield self._tool(*error_text(output), at_ms)
         else:
             self.dropped[str(kind)] += 1
 
@@ -148,6 +150,9 @@ class CodexReader:
                 yield self._piece("user", prompt, at_ms, human=True)
         else:
             self.dropped["repeated or injected message"] += 1
+
+    def _tool(self, text: str, limit_chars: int, at_ms: int | None) -> Piece:
+        return msgspec.structs.replace(self._piece("tool", text, at_ms), limit_chars=limit_chars)
 
     def _piece(self, speaker: Speaker, text: str, at_ms: int | None, *, human: bool = False) -> Piece:
         said = derived(speaker, text, length=12)

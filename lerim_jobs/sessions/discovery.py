@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -61,14 +62,11 @@ def scan(places: Mapping[str, list[Path]]) -> tuple[list[Found], list[Unread]]:
     found: dict[str, Found] = {}
     unread: dict[str, Unread] = {}
     for agent, folders in places.items():
-        for folder in folders:
-            for entry in _walk(str(folder), 0):
-                if isinstance(entry, Unread):
-                    unread.setdefault(entry.path, entry)
-                else:
-                    seen = entry.stat(follow_symlinks=False)
-                    about = Found(agent, entry.path, seen.st_size, seen.st_mtime_ns, seen.st_ino)
-                    found.setdefault(entry.path, about)
+        for root in folders:
+            below = [(str(root), 0)]
+            while below:
+                folder, depth = below.pop()
+                _look(agent, folder, depth, found, unread, below)
     return list(found.values()), list(unread.values())
 
 
@@ -83,27 +81,50 @@ def _folders(name: str, env: Mapping[str, str], path: str) -> list[Path]:
     return [base] if path and base.is_dir() else []
 
 
-def _walk(folder: str, depth: int) -> Iterator[os.DirEntry[str] | Unread]:
+def _look(
+    agent: str,
+    folder: str,
+    depth: int,
+    found: dict[str, Found],
+    unread: dict[str, Unread],
+    below: list[tuple[str, int]],
+) -> None:
+    """One folder: its files into `found` or `unread`, its folders into `below`."""
     try:
-        with os.scandir(folder) as entries:
+        with _opened(folder, follow=depth == 0) as descriptor, os.scandir(descriptor) as entries:
             for entry in entries:
-                yield from _entry(entry, depth)
+                path = f"{folder}/{entry.name}"
+                if entry.name.endswith(_ENDING):
+                    one = _file(agent, path, entry)
+                    if isinstance(one, Found):
+                        found.setdefault(path, one)
+                        continue
+                    unread.setdefault(path, one)
+                if depth < _MAX_DEPTH and entry.is_dir(follow_symlinks=False):
+                    below.append((path, depth + 1))
     except OSError as exc:
-        yield Unread(folder, f"unreadable folder: {exc.strerror}")
+        unread.setdefault(folder, Unread(folder, f"unreadable folder: {exc.strerror}"))
 
 
-def _entry(entry: os.DirEntry[str], depth: int) -> Iterator[os.DirEntry[str] | Unread]:
-    session = entry.name.endswith(_ENDING)
-    if entry.is_dir(follow_symlinks=False):
-        if session:
-            yield Unread(entry.path, "a folder, not a file")
-        if depth < _MAX_DEPTH:
-            yield from _walk(entry.path, depth + 1)
-    elif session:
-        if entry.is_file(follow_symlinks=False):
-            yield entry
-        elif entry.is_symlink():
-            yield Unread(entry.path, "a symbolic link")
-        else:
-            mode = entry.stat(follow_symlinks=False).st_mode
-            yield Unread(entry.path, f"not a file ({stat.filemode(mode)[0]})")
+@contextmanager
+def _opened(folder: str, *, follow: bool) -> Iterator[int]:
+    """By descriptor: looking at a file then needs no way through its folders, and nobody can put a link in between."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _file(agent: str, path: str, entry: os.DirEntry[str]) -> Found | Unread:
+    try:
+        about = entry.stat(follow_symlinks=False)
+    except OSError as exc:
+        return Unread(path, f"unreadable: {exc.strerror}")
+    if stat.S_ISREG(about.st_mode):
+        return Found(agent, path, about.st_size, about.st_mtime_ns, about.st_ino)
+    if stat.S_ISDIR(about.st_mode):
+        return Unread(path, "a folder, not a file")
+    if stat.S_ISLNK(about.st_mode):
+        return Unread(path, "a symbolic link")
+    return Unread(path, f"not a file ({stat.filemode(about.st_mode)[0]})")

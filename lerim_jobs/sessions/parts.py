@@ -6,10 +6,15 @@ import msgspec
 
 from lerim_jobs.sessions.transcript import Speaker
 
-__all__ = ["Piece", "error_text", "is_injected", "tool_text"]
+__all__ = ["ROLLBACK", "Piece", "error_text", "is_injected", "tool_text"]
+
+ROLLBACK = "rollback"
+"""Key of a piece that is none: it cancels as many prompts as its `at_ms` says, and what followed them."""
 
 _INPUT_CHARS = 160
 _ERROR_CHARS = 300
+_BEYOND_CHARS = 600
+"""So much more is redacted before a text is cut: half a secret is not recognised."""
 _INJECTED = (
     "<command-name>",
     "<command-message>",
@@ -38,14 +43,18 @@ _INJECTED = (
 )
 
 
-class Piece(msgspec.Struct, frozen=True):
-    """A kept piece before redaction and numbering. `human`: a prompt that a person typed."""
+class Piece(msgspec.Struct, frozen=True, gc=False):
+    """A kept piece before redaction and numbering. `human`: a prompt that a person typed.
+
+    `limit_chars`: the text is cut there, after redaction.
+    """
 
     speaker: Speaker
     text: str
     key: str
     at_ms: int | None = None
     human: bool = False
+    limit_chars: int | None = None
 
 
 def is_injected(text: str) -> bool:
@@ -53,11 +62,13 @@ def is_injected(text: str) -> bool:
     return text.lstrip().startswith(_INJECTED)
 
 
-def tool_text(name: str, given: str) -> str:
-    """`Bash: {"command": …` with the start of its input."""
-    return f"{name}: {given[:_INPUT_CHARS]}".strip()
+def tool_text(name: str, given: str) -> tuple[str, int]:
+    """`Bash: {"command": …`, and how much of it will be kept: the start of its input."""
+    name = name[:_INPUT_CHARS]
+    return f"{name}: {given[: _INPUT_CHARS + _BEYOND_CHARS]}".strip(), len(name) + 2 + _INPUT_CHARS
 
 
-def error_text(output: str) -> str:
-    """The start of an error result."""
-    return f"error: {output.strip()[:_ERROR_CHARS]}"
+def error_text(output: str) -> tuple[str, int]:
+    """An error result, and how much of it will be kept: its start."""
+    start = output[: 4 * _BEYOND_CHARS].strip()[: _ERROR_CHARS + _BEYOND_CHARS]
+    return f"error: {start}", len("error: ") + _ERROR_CHARS

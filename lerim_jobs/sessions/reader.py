@@ -7,28 +7,50 @@ the file has been quiet for a minute, is not checkpointed past, and not kept twi
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import msgspec
 
-from lerim_jobs.ids import digest
+from lerim_jobs import ids
 from lerim_jobs.sessions.agents import AGENTS, LineReader
 from lerim_jobs.sessions.discovery import Found
-from lerim_jobs.sessions.parts import Piece
+from lerim_jobs.sessions.parts import ROLLBACK, Piece
 from lerim_jobs.sessions.records import lines
-from lerim_jobs.sessions.redaction import redact
+from lerim_jobs.sessions.redaction import plain, redact, redact_all
 from lerim_jobs.sessions.transcript import Turn
 
-__all__ = ["QUIET_MS", "Checkpoint", "Found", "Reading", "read"]
+__all__ = ["QUIET_MS", "Checkpoint", "Found", "Reading", "is_unchanged", "read"]
 
 QUIET_MS = 60_000
 _TAIL_KEYS = "tail_keys"
+_MAX_BYTES, _MAX_CHARS = 1 << 30, 1 << 24
+"""How much of a file is read, and of its words kept, at once; the next sync goes on."""
+_MAX_NAME_CHARS, _MAX_READ_CHARS, _MAX_PATH_CHARS, _MAX_REASONS = 200, 2000, 4096, 50
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_REASON = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/-]{0,59}")
 
 Known = Callable[[str, str], frozenset[str]]
 """(session id, key of its first piece) -> keys of pieces that are kept already, in this or in a copied session."""
+
+
+class Mark(Protocol):
+    """What is remembered of a file that was read."""
+
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+    @property
+    def inode(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def state(self) -> dict[str, Any]: ...
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -75,10 +97,12 @@ class _Lines(msgspec.Struct):
 
 def read(found: Found, checkpoint: Checkpoint | None, *, now_ms: int, known: Known) -> Reading | None:
     """The new part of a file; None when it is as it was. Raises OSError when the file cannot be read."""
-    if checkpoint and _same(found, checkpoint):
+    if checkpoint and is_unchanged(found, checkpoint):
         return None
     path = Path(found.path)
-    with path.open("rb") as file:
+    # Not through a link, and not waiting for a pipe, should somebody have put one there since the file was found.
+    descriptor = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
         resumed = checkpoint is not None and _goes_on(file, found, checkpoint)
         state = dict(checkpoint.state) if checkpoint and resumed else {}
         place = _Lines(checkpoint.offset, checkpoint.tail_hash) if checkpoint and resumed else _Lines(0, "")
@@ -90,14 +114,11 @@ def read(found: Found, checkpoint: Checkpoint | None, *, now_ms: int, known: Kno
     return _reading(found, reader, pieces, place, checkpoint if resumed else None, already, state, known)
 
 
-def _same(found: Found, checkpoint: Checkpoint) -> bool:
-    """A file that ends in an unfinished line may become readable just by growing quiet."""
-    unfinished = checkpoint.offset < checkpoint.size_bytes and not checkpoint.state.get(_TAIL_KEYS)
-    return not unfinished and (found.size_bytes, found.mtime_ns, found.inode) == (
-        checkpoint.size_bytes,
-        checkpoint.mtime_ns,
-        checkpoint.inode,
-    )
+def is_unchanged(found: Found, mark: Mark) -> bool:
+    """Whether a file is as it was read. One that ends in an unfinished line may become readable just by growing quiet."""
+    if (found.size_bytes, found.mtime_ns, found.inode) != (mark.size_bytes, mark.mtime_ns, mark.inode):
+        return False
+    return mark.offset >= mark.size_bytes or bool(mark.state.get(_TAIL_KEYS))
 
 
 def _goes_on(file: IO[bytes], found: Found, checkpoint: Checkpoint) -> bool:
@@ -111,37 +132,48 @@ def _goes_on(file: IO[bytes], found: Found, checkpoint: Checkpoint) -> bool:
 
 def _pieces(file: IO[bytes], reader: LineReader, place: _Lines, *, quiet: bool) -> tuple[list[Piece], dict[str, Any]]:
     """The kept pieces, and the state behind the last complete line: an unfinished one will be read once more."""
-    pieces: list[Piece] = []
+    pieces = _Pieces()
     state: dict[str, Any] | None = None
-    last = b""
+    last, offset = b"", place.offset
     for line in lines(file):
-        complete = line.endswith(b"\n")
-        if not complete and not quiet:
-            break
-        if not complete:
-            state = reader.finish()
-        new = list(reader.read(line))
-        for piece in new:
-            _take(pieces, piece)
-        if complete:
-            place.offset += len(line)
+        if line.endswith(b"\n"):
+            if new := reader.read(line):
+                pieces.take(new)
+            offset += len(line)
             last = line
-        elif state is not None:
-            state[_TAIL_KEYS] = [piece.key for piece in new] or ["nothing kept"]
-    place.tail_hash = _tail_hash(last) if last else place.tail_hash
-    return pieces, reader.finish() if state is None else state
+            if offset - place.offset > _MAX_BYTES or pieces.chars > _MAX_CHARS:
+                break  # the next sync goes on here
+        elif quiet:
+            state = reader.finish()
+            last_new = list(reader.read(line))
+            pieces.take(last_new)
+            state[_TAIL_KEYS] = [piece.key for piece in last_new] or ["nothing kept"]
+    place.offset, place.tail_hash = offset, _tail_hash(last) if last else place.tail_hash
+    return pieces.kept, reader.finish() if state is None else state
 
 
-def _take(pieces: list[Piece], piece: Piece) -> None:
-    """Append, or for a rollback remove the turns it cancels: so many prompts and what followed them."""
-    if piece.key != "rollback":
-        pieces.append(piece)
-        return
-    for _ in range(piece.at_ms or 1):
-        last = max((n for n, one in enumerate(pieces) if one.human), default=None)
-        if last is None:
-            return
-        del pieces[last:]
+class _Pieces:
+    """What is kept so far. A rollback takes so many prompts away, and what followed them."""
+
+    def __init__(self) -> None:
+        self.kept: list[Piece] = []
+        self.chars = 0
+        self._prompts: list[int] = []
+
+    def take(self, new: Iterable[Piece]) -> None:
+        for piece in new:
+            if piece.key == ROLLBACK:
+                self._roll_back(piece.at_ms or 1)
+                continue
+            if piece.human:
+                self._prompts.append(len(self.kept))
+            self.kept.append(piece)
+            self.chars += len(piece.text)
+
+    def _roll_back(self, turns: int) -> None:
+        gone = self._prompts[-turns:] if turns > 0 else []
+        if gone:
+            del self._prompts[-len(gone) :], self.kept[gone[0] :]
 
 
 def _reading(
@@ -154,15 +186,19 @@ def _reading(
     state: dict[str, Any],
     known: Known,
 ) -> Reading:
-    session_id = reader.session_id or Path(found.path).stem
-    dropped = Counter(reader.dropped)
+    session_id = _name(reader.session_id) or _name(Path(found.path).stem) or "unnamed"
+    dropped = _reasons(reader.dropped)
     skip = already if checkpoint else known(session_id, pieces[0].key) if pieces else frozenset()
-    turns, redactions = _turns(pieces, skip, checkpoint.next_turn if checkpoint else 0, dropped)
-    keys = {turn.key for turn in turns}
-    prompts = sum(piece.human and piece.key in keys for piece in pieces)
+    new = _unseen(pieces, skip, dropped)
+    names = [" ".join((text or "")[:_MAX_READ_CHARS].split()) for text in (reader.title, reader.branch)]
+    texts, redactions = redact_all([*(piece.text for piece in new), *names])
+    turns = [
+        Turn(n, piece.speaker, text[: piece.limit_chars], piece.key, piece.at_ms)
+        for n, (piece, text) in enumerate(zip(new, texts, strict=False), checkpoint.next_turn if checkpoint else 0)
+    ]
     reason = _skip_reason(found, reader, pieces, turns)
     if reader.parent:
-        turns, prompts = [], 0
+        turns, new = [], []
     return Reading(
         agent=found.agent,
         session_id=session_id,
@@ -171,12 +207,12 @@ def _reading(
         tail_hash=place.tail_hash,
         state=state,
         skip_reason=reason,
-        cwd=reader.cwd,
-        branch=redact(reader.branch)[0] if reader.branch else None,
-        title=redact(" ".join(reader.title.split())[:200])[0] if reader.title else None,
+        cwd=plain(reader.cwd)[:_MAX_PATH_CHARS] if reader.cwd else None,
+        title=texts[-2][:_MAX_NAME_CHARS] or None,
+        branch=texts[-1][:_MAX_NAME_CHARS] or None,
         started_ms=reader.first_ms,
         last_ms=reader.last_ms,
-        human_prompts=prompts,
+        human_prompts=sum(piece.human for piece in new),
         kept_bytes=sum(len(turn.text) for turn in turns),
         redactions=redactions,
         first_key=pieces[0].key if pieces and not checkpoint else None,
@@ -184,19 +220,33 @@ def _reading(
     )
 
 
-def _turns(pieces: Iterable[Piece], skip: frozenset[str], number: int, dropped: Counter[str]) -> tuple[list[Turn], int]:
-    turns: list[Turn] = []
+def _unseen(pieces: Iterable[Piece], skip: frozenset[str], dropped: Counter[str]) -> list[Piece]:
+    new: list[Piece] = []
     seen = set(skip)
-    redactions = 0
     for piece in pieces:
         if piece.key in seen:
             dropped["read before"] += 1
-            continue
-        seen.add(piece.key)
-        text, hits = redact(piece.text)
-        redactions += hits
-        turns.append(Turn(number + len(turns), piece.speaker, text, piece.key, piece.at_ms))
-    return turns, redactions
+        else:
+            seen.add(piece.key)
+            new.append(piece)
+    return new
+
+
+def _name(given: str) -> str:
+    """A session's id as it may be printed, stored and be part of a stream's name; one that says too much is shortened."""
+    if _UUID.fullmatch(given):
+        return given
+    name = " ".join(plain(given[:_MAX_READ_CHARS]).split())
+    return name if len(name) <= _MAX_NAME_CHARS and not redact(name)[1] else ids.derived(given)
+
+
+def _reasons(counted: Counter[str]) -> Counter[str]:
+    """Counts by reason; types that a file names itself are kept only if they look like names, and not too many."""
+    reasons: Counter[str] = Counter()
+    for reason, count in counted.items():
+        known = _REASON.fullmatch(reason) and (reason in reasons or len(reasons) < _MAX_REASONS)
+        reasons[reason if known else "of other types"] += count
+    return reasons
 
 
 def _skip_reason(found: Found, reader: LineReader, pieces: list[Piece], turns: list[Turn]) -> str | None:
@@ -213,4 +263,4 @@ def _skip_reason(found: Found, reader: LineReader, pieces: list[Piece], turns: l
 
 
 def _tail_hash(line: bytes) -> str:
-    return f"{len(line)}:{digest(line)[:16]}"
+    return f"{len(line)}:{ids.digest(line)[:16]}"

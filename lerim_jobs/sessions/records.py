@@ -2,15 +2,18 @@
 
 A line may hold two objects (two writers raced), a BOM, NUL blocks, CRLF, bytes that are not UTF-8, or escaped lone
 surrogates; a value may be something other than an object. The fast path decodes a clean line straight into the record
-type; anything else goes through the standard library once and comes back as clean JSON, so both paths agree.
+type; anything else goes through the standard library once and comes back as clean JSON, so both paths agree. Nothing a file
+holds makes it raise: too deep, too large and unreadable values are counted.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import IO, Any, TypeVar
 
 import msgspec
@@ -19,60 +22,102 @@ __all__ = ["MAX_LINE_BYTES", "decode_line", "lines", "parse_ms"]
 
 R = TypeVar("R")
 
-MAX_LINE_BYTES = 32 * 1024 * 1024
-"""Longer lines are passed over: the longest real ones are pasted images of about 2 MB."""
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""Longer lines are passed over: the longest real ones are pasted images of about 2 MB.
 
+As Python objects a line may take twenty times its length.
+"""
+
+_CHUNK_BYTES = 64 * 1024  # small enough to come from memory that is used again, not mapped anew
+
+_SECONDS = re.compile(r"[0-5][0-9]\.[0-9]{3}")
 _decoder = json.JSONDecoder()
 _BLANK = b" \t\r\n\x00\xef\xbb\xbf"
 
 
 def lines(file: IO[bytes]) -> Iterator[bytes]:
-    """Lines with their newline, the last one perhaps without; an overlong one comes as an empty line's worth of nothing."""
-    while line := file.readline(MAX_LINE_BYTES):
-        if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
-            yield line
+    """Lines with their newline, the last one perhaps without; an overlong one comes as as many bytes that say so."""
+    rest: list[bytes] = []
+    held = lost = 0
+    while chunk := file.read(_CHUNK_BYTES):
+        first, newline, more = chunk.partition(b"\n")
+        rest.append(first)
+        held += len(first)
+        if held >= MAX_LINE_BYTES:
+            rest, held, lost = [], 0, lost + held
+        if not newline:
             continue
-        size = len(line)
-        while (more := file.readline(MAX_LINE_BYTES)) and not more.endswith(b"\n"):
-            size += len(more)
-        yield b'{"type":"oversized line"}' + b" " * (size + len(more) - 26) + b"\n"
+        yield b"".join(rest) + b"\n" if not lost else _oversized(lost + held)
+        *whole, last = more.split(b"\n")
+        for line in whole:
+            yield line + b"\n"
+        rest, held, lost = [last], len(last), 0
+    if held and not lost:
+        yield b"".join(rest)
 
 
-def decode_line(line: bytes, decoder: msgspec.json.Decoder[R], problems: Counter[str]) -> list[R]:
-    """The records of one line; what cannot be read is counted in `problems`."""
-    clean = line.strip(_BLANK)
-    if not clean:
-        return []
+def _oversized(size_bytes: int) -> bytes:
+    return b'{"type":"oversized line"}'.ljust(size_bytes) + b"\n"
+
+
+def decode_line(
+    line: bytes,
+    decoder: msgspec.json.Decoder[R],
+    problems: Counter[str],
+    tidy: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> list[R]:
+    """The records of one line; what cannot be read is counted in `problems`.
+
+    `tidy` gives an object that the decoder refused the shape it knows.
+    """
     try:
-        if not clean.isascii():
-            clean.decode()  # the decoder leaves parts raw, where bad bytes would surface later
-        return [decoder.decode(clean)]
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        found = []
-        for value in _values(clean, problems):
-            if isinstance(value, dict):
-                try:
-                    found.append(decoder.decode(msgspec.json.encode(_without_surrogates(value))))
-                except msgspec.DecodeError:
-                    problems["undecodable"] += 1
-            else:
-                problems["not an object"] += 1
-        return found
+        if not line.isascii():
+            line.decode()  # the decoder leaves parts raw, where bad bytes would surface later
+        return [decoder.decode(line)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _mended(line.strip(_BLANK), decoder, problems, tidy)
+
+
+def _mended(
+    clean: bytes, decoder: msgspec.json.Decoder[R], problems: Counter[str], tidy: Callable[[Any], dict[str, Any]]
+) -> list[R]:
+    found = []
+    for value in _values(clean, problems):
+        if not isinstance(value, dict):
+            problems["not an object"] += 1
+            continue
+        try:
+            found.append(decoder.decode(msgspec.json.encode(_without_surrogates(tidy(value)))))
+        except (msgspec.MsgspecError, RecursionError, ValueError):
+            problems["undecodable"] += 1
+    return found
 
 
 def parse_ms(value: Any) -> int | None:
     """ISO 8601, epoch seconds or epoch milliseconds as milliseconds; None for anything else."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int | float):
-        return int(value if value > 1e10 else value * 1000) if 0 < value < 1e14 else None
     if isinstance(value, str):
-        try:
-            at = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+        seconds = value[17:23]
+        if len(value) == 24 and value[16] == ":" and value[23] == "Z" and _SECONDS.fullmatch(seconds):
+            minute_ms = _minute_ms(value[:16])
+            return None if minute_ms is None else minute_ms + int(seconds[:2]) * 1000 + int(seconds[3:])
+        return _iso_ms(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e14:
+        return int(value if value > 1e10 else value * 1000)
     return None
+
+
+@lru_cache(maxsize=1024)
+def _minute_ms(minute: str) -> int | None:
+    """Neighbouring records share their minute."""
+    return _iso_ms(f"{minute}:00Z")
+
+
+def _iso_ms(value: str) -> int | None:
+    try:
+        at = datetime.fromisoformat(value)
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _values(line: bytes, problems: Counter[str]) -> Iterator[Any]:
@@ -85,7 +130,7 @@ def _values(line: bytes, problems: Counter[str]) -> Iterator[Any]:
             return
         try:
             value, at = _decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # also an integer of thousands of digits
             problems["undecodable"] += 1
             return
         yield value

@@ -1,60 +1,86 @@
-"""Secrets out of texts, before anything is stored, queued, traced or sent to a model.
+"""Secrets out of texts, before anything is stored, queued, traced or sent to a model; and characters that only deceive.
 
-Each pattern has literal hints that are looked for first, so clean text costs a few substring searches. All repetitions are
-bounded or cannot overlap: the time is linear in the length of the text.
+A file's texts are looked at together first: what stands in none of them need not be looked for in each.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-__all__ = ["redact"]
+from lerim_jobs.sessions.secret_shapes import SHAPES, SOLID_CHARS, Shape
 
-_PATTERNS: list[tuple[str, tuple[str, ...], str]] = [
-    (
-        "private-key",
-        ("private key-----",),
-        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)",
-    ),
-    ("api-key", ("sk-",), r"\bsk-[A-Za-z0-9_-]{16,}"),
-    ("github-token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"\bgh[pousr]_[A-Za-z0-9]{20,}"),
-    ("github-token", ("github_pat_",), r"\bgithub_pat_[A-Za-z0-9_]{20,}"),
-    ("gitlab-token", ("glpat-",), r"\bglpat-[A-Za-z0-9_-]{16,}"),
-    ("aws-key", ("akia", "asia"), r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    ("slack-token", ("xox",), r"\bxox[a-z]-[A-Za-z0-9-]{10,}"),
-    ("google-key", ("aiza",), r"\bAIza[A-Za-z0-9_-]{30,}"),
-    ("jwt", ("eyj",), r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]{4,})?"),
-    ("npm-token", ("npm_",), r"\bnpm_[A-Za-z0-9]{30,}"),
-    ("hf-token", ("hf_",), r"\bhf_[A-Za-z0-9]{25,}"),
-    ("stripe-key", ("sk_", "rk_"), r"\b[sr]k_(?:live|test)_[A-Za-z0-9]{10,}"),
-    ("pypi-token", ("pypi-",), r"\bpypi-[A-Za-z0-9_-]{30,}"),
-    ("bearer", ("bearer",), r"(?i)\bbearer\s{1,4}[A-Za-z0-9._~+/=-]{12,}"),
-    ("url-password", ("://",), r"(?i)\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']{0,100}:[^\s/@\"']{1,200}@"),
-    (
-        "secret",
-        ("key", "token", "secret", "passw"),
-        r"(?i)(?:key|token|secret|passwo?r?d)[\"']?\s{0,4}[:=]\s{0,4}[\"'][^\s\"']{12,400}[\"']",
-    ),
-    (
-        "secret",
-        ("key", "token", "secret", "passw"),
-        r"(?i)(?:key|token|secret|passwo?r?d)\s{0,4}=\s{0,4}[A-Za-z0-9_+/.=-]{16,400}",
-    ),
-    ("email", ("@",), r"\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,5}\b"),
-]
-_COMPILED = [(kind, frozenset(hints), re.compile(pattern)) for kind, hints, pattern in _PATTERNS]
-_HINTS = sorted({hint for _, hints, _ in _PATTERNS for hint in hints})
+__all__ = ["plain", "redact", "redact_all"]
+
+# Terminal escapes, NUL, and marks that turn the reading direction: nobody types them, and what is shown is not what is there.
+_DECEIVING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """The text without control characters (tab and newline stay) and without direction marks."""
+    return _DECEIVING.sub("", text)
+
+
+def _may_deceive(text: str) -> bool:
+    """Whether there is anything but letters, marks, spaces and newlines: a quick look."""
+    return not text.replace("\n", "").replace("\t", "").isprintable()
 
 
 def redact(text: str) -> tuple[str, int]:
     """The text with every secret replaced by `[REDACTED:kind]`, and how many there were."""
-    lowered = text.lower()
-    present = {hint for hint in _HINTS if hint in lowered}
-    if not present:
-        return text, 0
+    return _without(text, _possible(text))
+
+
+def redact_all(texts: Sequence[str]) -> tuple[list[str], int]:
+    """Every text made plain and redacted, and how many secrets there were in all."""
+    together = "\n".join(texts)
+    if _may_deceive(together):
+        texts = [plain(text) for text in texts]
+        together = "\n".join(texts)
+    shapes = _possible(together)
+    if not shapes:
+        return list(texts), 0
+    cleaned, count = [], 0
+    for text in texts:
+        lowered = text.lower()
+        text, hits = _without(text, [shape for shape in shapes if any(hint in lowered for hint in shape.hints)])
+        cleaned.append(text)
+        count += hits
+    return cleaned, count
+
+
+def _possible(text: str) -> list[Shape]:
+    """The shapes that may be in the text; most texts have none."""
+    solid = "\n".join([run for run in text.split() if len(run) >= SOLID_CHARS])
+    lowered = (text.lower(), solid.lower())
+    return [shape for shape in SHAPES if _may_be_in(shape, lowered[shape.solid], solid)]
+
+
+def _may_be_in(shape: Shape, lowered: str, solid: str) -> bool:
+    if shape.gate is not None and not shape.gate(solid):
+        return False
+    return any([hint in lowered for hint in shape.hints])  # a list: a generator costs more than it saves
+
+
+def _without(text: str, shapes: Sequence[Shape]) -> tuple[str, int]:
     count = 0
-    for kind, hints, pattern in _COMPILED:
-        if not present.isdisjoint(hints):
-            text, hits = pattern.subn(f"[REDACTED:{kind}]", text)
-            count += hits
+    for shape in shapes:
+        text, hits = _replaced(text, shape)
+        count += hits
     return text, count
+
+
+def _replaced(text: str, shape: Shape) -> tuple[str, int]:
+    instead = f"[REDACTED:{shape.kind}]"
+    inner = shape.inner
+    if inner is None:
+        return shape.pattern.subn(instead, text)
+    count = 0
+
+    def within(candidate: re.Match[str]) -> str:
+        nonlocal count
+        rest, hits = inner.subn(instead, candidate[0])
+        count += hits
+        return rest
+
+    return shape.pattern.sub(within, text), count

@@ -20,7 +20,7 @@ from lerim_jobs.views.projection import View
 __all__ = ["SESSIONS", "FileMark", "SegmentMark", "Session", "session_stream"]
 
 
-class FileMark(msgspec.Struct, frozen=True, omit_defaults=True):
+class FileMark(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How far one file of the session was read."""
 
     path: str
@@ -33,7 +33,7 @@ class FileMark(msgspec.Struct, frozen=True, omit_defaults=True):
     state: dict[str, Any] = {}
 
 
-class SegmentMark(msgspec.Struct, frozen=True, omit_defaults=True):
+class SegmentMark(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One stored piece of the transcript: turns `turn_from <= n < turn_to` in the blob."""
 
     turn_from: int
@@ -41,7 +41,7 @@ class SegmentMark(msgspec.Struct, frozen=True, omit_defaults=True):
     blob: str
 
 
-class Session(msgspec.Struct, frozen=True, omit_defaults=True):
+class Session(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A coding session. Turns below `extracted_to` are done; those below `taken_to` belong to job `taken_by`."""
 
     stream: str

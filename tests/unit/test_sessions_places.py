@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from lerim_jobs.config import Agent
 from lerim_jobs.errors import ConfigError
 from lerim_jobs.sessions import discovery, projects
-from lerim_jobs.sessions.redaction import redact
+from lerim_jobs.sessions.redaction import redact, redact_all
 from lerim_jobs.sessions.transcript import Turn, find_quote
 from lerim_jobs.sessions.windows import CHARS_PER_TOKEN, cut
 
@@ -136,20 +137,61 @@ SECRETS = {
     "private key": "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\nabc\n-----END RSA PRIVATE KEY-----",
     "open private key": "-----BEGIN PRIVATE KEY-----\nMIIEowIBAAKCAQEA",
     "email": "jane.doe@example.org",
+    "openrouter": "sk-or-v1-" + "a1b2c3d4" * 8,
+    "openai project": "sk-proj-" + "Ab3_" * 20,
+    "groq": "gsk_" + "A1b2c3" * 8,
+    "gitlab runner": "glrt-" + "A1b2c3d4e5f6g7h8i9j0",
+    "slack app": "xapp-1-" + "A0123456789-0123456789-abcdef",
+    "slack webhook": "https://hooks.slack.com/services/T01234567/B01234567/" + "a1B2c3D4e5F6g7H8",
+    "discord webhook": "https://discord.com/api/webhooks/123456789012345678/" + "aB3_" * 15,
+    "telegram": "123456789:AA" + "Ab3_" * 8 + "x",
+    "aws secret": "aws_secret_access_key = " + "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "aws yaml": "aws_secret_access_key: " + "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "google oauth": "GOCSPX-" + "A1b2C3d4E5f6G7h8I9j0",
+    "google access": "ya29." + "a0Ab1Cd2Ef3Gh4" * 3,
+    "azure storage": "AccountKey=" + "A1b2" * 20 + "==",
+    "azure client": "abc8Q~" + "A1b2C3" * 6,
+    "azure sas": "https://x.blob.core.windows.net/c?sv=2024&sig=" + "A1b2C3d4" * 5 + "%3D",
+    "stripe restricted": "rk_live_" + "A1b2c3d4e5f6g7h8",
+    "stripe webhook": "whsec_" + "A1b2c3d4e5f6g7h8i9",
+    "pypi": "pypi-AgEIcHlwaS5vcmc" + "A1b2" * 10,
+    "sendgrid": "SG." + "A1b2" * 5 + "." + "c3D4" * 10,
+    "twilio": "SK" + "0123456789abcdef" * 2,
+    "mailgun": "key-" + "0123456789abcdef" * 2,
+    "mailchimp": "0123456789abcdef" * 2 + "-us12",
+    "digitalocean": "dop_v1_" + "0123456789abcdef" * 4,
+    "logfire": "pylf_v1_us_" + "A1b2c3d4" * 5,
+    "basic header": "Authorization: Basic " + "dXNlcjpodW50ZXIy",
+    "bare header": "authorization: " + "0123456789abcdef0123",
+    "key header": "x-api-key: " + "abcdef0123456789",
+    "cookie": "Cookie: session=" + "s3cr3tc00kie",
+    "short password": "DB_PASSWORD=" + "hunter2",
+    "quoted environment": 'export API_TOKEN="' + "hunter22",
+    "escaped quotes": '{\\"apiKey\\": \\"' + "q9w8e7r6t5y4u3i2",
+    "json password": '"password": "' + "hunter2",
+    "flag": "--password " + "hunter22",
+    "login": "curl -u admin:" + "hunter2",
+    "password with a slash": "mysql://root:hun/ter2@db/shop",
+    "ssh key": "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OPENSSH PRIVATE KEY-----",
 }
 
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_secrets_of_every_shape_are_taken_out(name: str) -> None:
     secret = SECRETS[name]
-    text, count = redact(f"before {secret} after")
-    core = (
-        secret.split("://")[-1].split("@")[0].split("= ")[-1].split("=")[-1].strip('"').split("\n")[-1].split(" ")[-1]
-    )
-    assert count == 1
-    assert core not in text
-    assert text.startswith("before ")
-    assert "[REDACTED:" in text
+    parts = re.split(r"://|= ?|: ?|[\n\" ?]", secret.split("@")[0])
+    core = [part for part in parts if len(part) > 5][-1]
+    for text, count in (redact(f"before {secret} after"), _one(redact_all(["nothing", f"before {secret} after"]))):
+        assert count == 1
+        assert core not in text
+        assert text.startswith("before ")
+        assert "[REDACTED:" in text
+        assert redact(text) == (text, 0)
+
+
+def _one(redacted: tuple[list[str], int]) -> tuple[str, int]:
+    assert redacted[0][0] == "nothing"
+    return redacted[0][1], redacted[1]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +202,10 @@ def test_secrets_of_every_shape_are_taken_out(name: str) -> None:
         "https://example.org/path?x=1 and git@github",
         "bearer of bad news",
         "def secret(key): return key == token",
+        "The password is checked before the session: see auth.py and docs/passwords-and-tokens.md",
+        "Set max_tokens: 4096 and pass --token-limit to the script",
+        "src/very/long/path/to/some/module_with_a_long_name.py and https://example.org/a/b/c?d=e",
+        "task-runner-with-a-long-name, risk-based-authentication-2, sk-learn",
     ],
 )
 def test_plain_text_is_left_alone(text: str) -> None:

@@ -194,7 +194,7 @@ def test_secrets_are_gone_before_anything_leaves_the_reader(tmp_path: Path) -> N
         json.dumps({"type": "custom-title", "customTitle": f"With {key}"}),
     )
     assert key not in str(reading)
-    assert reading.redactions == 1
+    assert reading.redactions == 2
 
 
 # --- growing files ---------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ Raises  ConfigError (unknown agent), ConflictError (another index ran meanwhile:
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from lerim_jobs.jobs.claims import Effect
 from lerim_jobs.jobs.plans import SessionPlan, after_index
 from lerim_jobs.log.events import Event, SessionIndexed, SessionScheduled
 from lerim_jobs.sessions import discovery, projects, transcript
-from lerim_jobs.sessions.reader import Checkpoint, Found, Reading, read
+from lerim_jobs.sessions.reader import Checkpoint, Found, Reading, is_unchanged, read
 from lerim_jobs.sessions.transcript import Turn
 from lerim_jobs.sessions.windows import CHARS_PER_TOKEN, cut
 from lerim_jobs.views.projection import fold_all
@@ -30,6 +31,8 @@ from lerim_jobs.views.sessions import SESSIONS, FileMark, SegmentMark, Session, 
 from workers.context import Outcome, StageContext
 
 __all__ = ["run"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -101,7 +104,7 @@ def _read_files(ctx: StageContext, scan: _Scan) -> None:
     since_ns = (ctx.input.get("since_ms") or 0) * 1_000_000
     for file in found:
         session, mark = marks.get(file.path, (None, None))
-        if mark and (mark.size_bytes, mark.mtime_ns, mark.inode) == (file.size_bytes, file.mtime_ns, file.inode):
+        if mark and is_unchanged(file, mark):
             scan.counts["unchanged"] += 1
         elif file.mtime_ns < since_ns:
             scan.skip("outside the window")
@@ -120,6 +123,11 @@ def _read_file(ctx: StageContext, scan: _Scan, file: Found, session: Session | N
         )
     except OSError as exc:
         scan.skip(f"unreadable: {exc.strerror}")
+        return
+    except Exception as exc:
+        # A bug of a reader: it must cost this file, not the sync of all others.
+        _log.exception("the reader of %s failed on %r", file.agent, file.path)
+        scan.skip(f"the reader failed: {type(exc).__name__}")
         return
     if reading is None:
         scan.counts["unchanged"] += 1
