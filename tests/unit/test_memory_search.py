@@ -136,8 +136,9 @@ def test_a_transcript_that_cannot_be_read_leaves_the_memory_its_own_words(
     store: SqliteStore, index: SearchIndex
 ) -> None:
     say(store, "Use tabs from now on.", "fine")
+    (segment,) = fold_all(store, SESSIONS)["session-codex-s"].segments
     with store.write() as tx:
-        tx.drop_blob(fold_all(store, SESSIONS)["session-codex-s"].segments[0].blob)
+        tx.drop_blob(segment.blob)
     add(store, "tabs", "Tabs", quotes=[quote("Use tabs from now on.", 0), quote("never said", 99)])
     assert found(index, "tabs") == ["tabs"]
 
