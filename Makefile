@@ -25,6 +25,12 @@ test-sessions: install ## Run every session of the folder LERIM_TEST_SESSIONS th
 bench: install ## Print the figures of the README, as ratios within one run
 	@$(BIN)/python -m benchmarks
 
+bench-search: install ## Measure search at 100,000 memories; takes some minutes
+	@$(BIN)/python -m benchmarks --search-only 100000
+
+eval: install ## Print how often search finds what was asked for; LERIM_LOCOMO=FILE measures that set too
+	@$(BIN)/python -m benchmarks.recall
+
 lock: install ## Lock the dependencies again, with hashes and without index addresses
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
@@ -32,4 +38,4 @@ lock: install ## Lock the dependencies again, with hashes and without index addr
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help install demo test test-sessions bench lock clean
+.PHONY: help install demo test test-sessions bench bench-search eval lock clean

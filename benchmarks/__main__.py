@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start, throughput."""
+"""`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start, throughput, search."""
 
 from __future__ import annotations
 
@@ -12,22 +12,29 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import offline, overhead, scan, throughput
+from benchmarks import offline, overhead, scan, searching, throughput
 
 
 def main() -> None:
     """Print one table; every figure is a median, ratios are taken within this run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, for a look")
-    runs = 3 if parser.parse_args().quick else 9
+    parser.add_argument("--search-only", type=int, metavar="MEMORIES", help="only search, among so many memories")
+    given = parser.parse_args()
+    runs = 3 if given.quick else 9
     with tempfile.TemporaryDirectory(prefix="lerim-bench-") as folder:
         place = Path(folder)
-        rows = [*_starts(place, runs), *scan.measure(place, runs), *overhead.measure(place, runs)]
-        rows += throughput.measure(place / "throughput", runs)
-        rows += [(f"offline rules, {part} transcripts", str(offline.score(part))) for part in ("held out", "tuned")]
+        rows = searching.measure(place, given.search_only) if given.search_only else _all(place, runs)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
+
+
+def _all(place: Path, runs: int) -> list[tuple[str, str]]:
+    rows = [*_starts(place, runs), *scan.measure(place, runs), *overhead.measure(place, runs)]
+    rows += throughput.measure(place / "throughput", runs)
+    rows += [(f"offline rules, {part} transcripts", str(offline.score(part))) for part in ("held out", "tuned")]
+    return rows + searching.measure(place, 2000 * runs)
 
 
 def _starts(place: Path, runs: int) -> list[tuple[str, str]]:

@@ -15,8 +15,11 @@ __all__ = ["immediate", "open_wal"]
 
 def open_wal(path: Path, *, busy_ms: int, synchronous: str) -> apsw.Connection:
     """Open or make the file, for its owner alone. Raises apsw.Error and OSError."""
+    # Made by us, so that SQLite gives its companions the same mode. Never opened again beside SQLite: closing it would drop
+    # the locks that other connections of this process hold.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     db = apsw.Connection(str(path))
-    os.chmod(path, 0o600)
     db.set_busy_timeout(busy_ms)
     deadline = time.monotonic() + busy_ms / 1000
     while True:

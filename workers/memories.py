@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory
-from lerim_jobs.memory.search import SearchIndex
+from lerim_jobs.memory.search import SearchIndex, search_memories
 from lerim_jobs.paths import Home
-from lerim_jobs.views.memories import all_memories
+from lerim_jobs.views.memories import load_memories
 
 __all__ = ["Memories"]
 
 
 class Memories:
-    """A snapshot of the memories as they were when the stage began; the lane keeps other writers away meanwhile."""
+    """Memories loaded when they are asked for, each once: who reads one twice, or reads and then changes it, sees one version.
+
+    The lane keeps other writers away meanwhile; where one gets through, the commit notices by the version.
+    """
 
     def __init__(self, store: Store, home: Home, *, project_ids: Sequence[str] | None) -> None:
-        everything = all_memories(store)
-        self._index = SearchIndex(home.search)
-        self._index.catch_up(everything.values(), position=store.position())
+        self._store = store
+        self._index = SearchIndex(home.search, store)
+        self._index.catch_up()
         self._project_ids = list(project_ids) if project_ids is not None else None
-        self.by_id = {
-            key: memory
-            for key, memory in everything.items()
-            if self._project_ids is None or memory.project_id in self._project_ids
-        }
+        self._loaded: dict[str, Memory] = {}
 
     def search(self, query: str, limit: int) -> list[Memory]:
         """Active memories, the best match first."""
-        hits = self._index.search(query, project_ids=self._project_ids, limit=limit)
-        return [self.by_id[hit.memory_id] for hit in hits if hit.memory_id in self.by_id]
+        hits = search_memories(self._index, self._store, query, project_ids=self._project_ids, limit=limit)
+        return self._kept(hits)
 
     def read(self, memory_id: str) -> Memory | None:
         """One memory, archived or not."""
-        return self.by_id.get(memory_id)
+        return next(iter(self._those([memory_id])), None)
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Memory]:
+        """All of them: for checks, which compare each with each, and for keeping a project clean."""
+        rows = self._index.known(["memory_id"], project_ids=self._project_ids)
+        return {memory.memory_id: memory for memory in self._those([str(memory_id) for (memory_id,) in rows])}
+
+    def _those(self, memory_ids: Sequence[str]) -> list[Memory]:
+        self._kept(load_memories(self._store, [one for one in memory_ids if one not in self._loaded]))
+        found = (self._loaded.get(memory_id) for memory_id in memory_ids)
+        return [one for one in found if one and (self._project_ids is None or one.project_id in self._project_ids)]
+
+    def _kept(self, memories: Sequence[Memory]) -> list[Memory]:
+        return [self._loaded.setdefault(memory.memory_id, memory) for memory in memories]
 
     def list(self, kind: str | None, limit: int) -> list[Memory]:
         """Active memories, the newest first."""
-        active = [one for one in self.by_id.values() if one.status == "active" and kind in (None, one.kind)]
-        return sorted(active, key=lambda one: (-one.updated_ms, one.memory_id))[:limit]
+        rows = self._index.known(["memory_id", "kind"], project_ids=self._project_ids, status="active")
+        return self._those([str(memory_id) for memory_id, its_kind in rows if kind in (None, its_kind)][:limit])

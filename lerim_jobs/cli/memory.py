@@ -51,15 +51,13 @@ def list_memories(name: str | None, kind: str | None, everything: bool, limit: i
 @json_option
 def search(query: str, name: str | None, limit: int, as_json: bool) -> None:
     """Find memories by their words, the best match first."""
-    from lerim_jobs.memory.search import SearchIndex
+    from lerim_jobs.memory.search import SearchIndex, search_memories
 
     state = open_state()
     projects = [find_project(state, name).project_id] if name else None
-    memories = all_memories(state.store)
-    index = SearchIndex(state.home.search)
-    index.catch_up(memories.values(), position=state.store.position())
-    hits = index.search(query, project_ids=projects, limit=limit)
-    _print(state, [memories[hit.memory_id] for hit in hits if hit.memory_id in memories], as_json)
+    index = SearchIndex(state.home.search, state.store)
+    index.catch_up()
+    _print(state, search_memories(index, state.store, query, project_ids=projects, limit=limit), as_json)
 
 
 @memory.command()

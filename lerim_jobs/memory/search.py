@@ -1,37 +1,53 @@
 """Full-text search over the memories: a local SQLite FTS5 index that is a cache of the log and nothing more.
 
-Porter stemming, our own stop words, weights on title, tags, body and quotes. Queries come from people and models: they are cut
-into words here and never reach FTS5 as syntax.
+Porter stemming, our own stop words, weights on title, tags, body, quotes and the turns around the quotes. The index reads
+what changed since its position; a damaged file, another schema or another log makes it start anew. Queries come from people
+and models: they are cut into words and never reach FTS5 as syntax.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import heapq
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
+import apsw.fts5
 import msgspec
 
+from lerim_jobs.errors import StoreUnavailable
+from lerim_jobs.ids import derived
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory
+from lerim_jobs.memory.neighbours import Neighbours
+from lerim_jobs.memory.ranking import COLUMNS, MOST_RANKED, Scorer, Tier, Word, everything, tiers, words
+from lerim_jobs.queue.locks import exclusive
 from lerim_jobs.sqlite import immediate, open_wal
+from lerim_jobs.views.memories import MEMORIES, load_memories
 
-__all__ = ["Hit", "SearchIndex", "words"]
+__all__ = ["Document", "Hit", "SearchIndex", "index_of", "search_memories"]
 
-_SCHEMA = 1
-_WORD = re.compile(r"[^\W_]+", re.UNICODE)
-_STOP = frozenset(
-    """a an and are as at be but by can do does did for from had has have how i if in into is it its me my no not of on or
-    our should so that the their them then there these they this to us was we were what when where which who why will with
-    would you your about say said know use""".split()
-)
-_MAX_WORDS = 40
-_DDL = """
-CREATE TABLE IF NOT EXISTS seen(memory_id TEXT PRIMARY KEY, version INTEGER NOT NULL, row INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS about(key TEXT PRIMARY KEY, value INTEGER NOT NULL);
-CREATE VIRTUAL TABLE IF NOT EXISTS texts USING fts5(
-  title, tags, body, quotes, memory_id UNINDEXED, project_id UNINDEXED, active UNINDEXED, tokenize = 'porter unicode61');
+T = TypeVar("T")
+_SCHEMA = 2
+_BATCH = 2000
+_TYPES = (*MEMORIES.types, "SessionIndexed")
+_TOKENIZER = "porter unicode61"
+_ARCHIVED = "archived0"
+_FORGOTTEN = ("redacted", "undone")
+_DDL = f"""
+CREATE TABLE about(position INTEGER NOT NULL, event_id TEXT NOT NULL);
+CREATE TABLE known(
+  memory_id TEXT PRIMARY KEY, row INTEGER NOT NULL UNIQUE, version INTEGER NOT NULL, project_id TEXT NOT NULL,
+  status TEXT NOT NULL, kind TEXT NOT NULL, confidence REAL NOT NULL, updated_ms INTEGER NOT NULL, accessed_ms INTEGER NOT NULL);
+CREATE INDEX known_by_project ON known(project_id, status, updated_ms);
+CREATE TABLE sources(stream TEXT NOT NULL, memory_id TEXT NOT NULL, PRIMARY KEY(stream, memory_id)) WITHOUT ROWID;
+CREATE VIRTUAL TABLE texts USING fts5({", ".join(COLUMNS)}, content='', contentless_delete=1, tokenize='{_TOKENIZER}');
+CREATE VIRTUAL TABLE terms USING fts5vocab(texts, 'row');
+INSERT INTO about VALUES(0, '');
 """
 
 
@@ -42,89 +58,257 @@ class Hit(msgspec.Struct, frozen=True):
     score: float
 
 
+class Document(msgspec.Struct, frozen=True):
+    """A memory as the index takes it: `context` are the turns around its quotes."""
+
+    memory: Memory
+    context: str = ""
+
+
 class SearchIndex:
-    """Opens or makes the index file. One that is damaged or of another schema is thrown away and made again."""
+    """The index in a file, caught up from the log; without a path in memory, without a store only what was `put`.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._db = self._open()
-        except (apsw.CorruptError, apsw.NotADBError):
-            self._remove()
-            self._db = self._open()
+    Threads may share one: they take turns.
+    """
 
-    def catch_up(self, memories: Iterable[Memory], *, position: int) -> None:
-        """Bring the index to the log's position; only memories with a new version are written."""
-        if self._position() >= position:
-            return
-        with immediate(self._db):
-            seen = dict(self._db.execute("SELECT memory_id, version FROM seen"))
-            for memory in memories:
-                if seen.get(memory.memory_id) != memory.version:
-                    self._put(memory)
-            self._db.execute("INSERT OR REPLACE INTO about VALUES('position', ?)", (position,))
+    def __init__(self, path: Path | None, store: Store | None = None) -> None:
+        self._path, self._store = path, store
+        self._lock = threading.RLock()
+        self._scorer = Scorer()
+        with self._guarded():
+            self._db = self._opened()
+
+    def catch_up(self) -> None:
+        """Bring the index to the log's position: only memories that changed since are loaded."""
+        store = self._store
+        if store is not None:
+            with self._lock:
+                self._healing(lambda: self._catch_up(store))
 
     def search(
         self, query: str, *, project_ids: Sequence[str] | None = None, limit: int, include_archived: bool = False
     ) -> list[Hit]:
         """The best matches first; a query without any searchable word finds nothing."""
-        wanted = words(query)
-        if not wanted or limit < 1:
+        if limit < 1 or (project_ids is not None and not project_ids):
             return []
-        match = " OR ".join(f'"{word}"' for word in wanted)
-        where, given = ["texts MATCH ?"], [match]
+        projects = [_project(one) for one in project_ids or ()]
+        with self._lock:
+            return self._healing(lambda: self._search(query, projects, _scope(projects, include_archived), limit))
+
+    def known(
+        self, columns: Sequence[str], *, project_ids: Sequence[str] | None = None, status: str | None = None
+    ) -> list[tuple[str | int | float, ...]]:
+        """Columns of all memories, the newest change first: what can be told without loading them."""
+        where = ["status = ?"] if status else []
+        given = [status] if status else []
         if project_ids is not None:
             where.append(f"project_id IN ({','.join('?' * len(project_ids))})")
             given += project_ids
-        if not include_archived:
-            where.append("active = 1")
-        sql = (
-            "SELECT memory_id, bm25(texts, 4.0, 2.0, 2.0, 1.0) AS rank FROM texts "
-            f"WHERE {' AND '.join(where)} ORDER BY rank, memory_id LIMIT {int(limit)}"
-        )
-        return [Hit(memory_id, -rank) for memory_id, rank in self._db.execute(sql, given)]
+        sql = f"SELECT {', '.join(columns)} FROM known {'WHERE' if where else ''} {' AND '.join(where)}"
+        with self._lock:
+            return self._healing(lambda: list(self._db.execute(f"{sql} ORDER BY updated_ms DESC, memory_id", given)))
+
+    def put(self, documents: Iterable[Document]) -> None:
+        """Write these, whatever the log says."""
+        with self._lock, self._guarded(), immediate(self._db):
+            for document in documents:
+                self._put(document)
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
-    def _put(self, memory: Memory) -> None:
-        for (row,) in self._db.execute("SELECT row FROM seen WHERE memory_id = ?", (memory.memory_id,)):
+    # --- catching up ---
+    def _catch_up(self, store: Store) -> None:
+        end = store.position()
+        if not self._of_this_log(store):
+            self._start_anew()
+        position = self._position()
+        neighbours = Neighbours(store)
+        while position < end:
+            rows = store.read_all(position, _BATCH, _TYPES)
+            changed = self._changed(store, rows, neighbours)
+            # Without a change the mark moves too, so that the next look has less of the log to pass over.
+            mark = rows[-1] if rows else store.read_all(end - 1, 1)[0]
+            with immediate(self._db):
+                if self._position() == position:
+                    for document in changed:
+                        self._put(document)
+                    self._db.execute("UPDATE about SET position = ?, event_id = ?", (mark.position, mark.id))
+            position = self._position()
+
+    def _changed(self, store: Store, rows: Sequence[Recorded], neighbours: Neighbours) -> list[Document]:
+        """Memories these events changed, and those whose session has grown: the turn behind a quote may be there now."""
+        ids: dict[str, None] = {}
+        for row in rows:
+            if row.type == "SessionIndexed":
+                quoting = self._db.execute("SELECT memory_id FROM sources WHERE stream = ?", (row.stream,))
+                ids.update((memory_id, None) for (memory_id,) in quoting)
+            else:
+                ids[MEMORIES.key(row)] = None
+        return [Document(memory, neighbours.around(memory.quotes)) for memory in load_memories(store, ids)]
+
+    def _of_this_log(self, store: Store) -> bool:
+        """Whether the event at the index's position is the one that was there: a restored log may be another."""
+        position, event_id = next(self._db.execute("SELECT position, event_id FROM about"))
+        at = store.read_all(position - 1, 1) if position else []
+        return position == 0 or [(row.position, row.id) for row in at] == [(position, event_id)]
+
+    def _start_anew(self) -> None:
+        with immediate(self._db):
+            self._db.execute("INSERT INTO texts(texts) VALUES('delete-all')")
+            self._db.execute("DELETE FROM known")
+            self._db.execute("DELETE FROM sources")
+            self._db.execute("UPDATE about SET position = 0, event_id = ''")
+
+    def _put(self, document: Document) -> None:
+        one = document.memory
+        for (row,) in self._db.execute("SELECT row FROM known WHERE memory_id = ?", (one.memory_id,)):
             self._db.execute("DELETE FROM texts WHERE rowid = ?", (row,))
+        (row,) = next(self._db.execute("SELECT COALESCE(MAX(row), 0) + 1 FROM known"))
+        about = (one.version, one.project_id, one.status, one.kind, one.confidence, one.updated_ms, one.accessed_ms)
+        self._db.execute("INSERT OR REPLACE INTO known VALUES(?,?,?,?,?,?,?,?,?)", (one.memory_id, row, *about))
+        if one.status in _FORGOTTEN:
+            return
+        sources = ((stream, one.memory_id) for stream in {quote.stream for quote in one.quotes})
+        self._db.executemany("INSERT OR IGNORE INTO sources VALUES(?,?)", sources)
         texts = (
-            memory.title,
-            " ".join((memory.kind, *memory.tags)),
-            memory.body,
-            "\n".join(quote.text for quote in memory.quotes),
+            one.title,
+            " ".join((one.kind, *one.tags)),
+            one.body,
+            "\n".join(quote.text for quote in one.quotes),
+            document.context,
+            " ".join([_project(one.project_id), *([] if one.status == "active" else [_ARCHIVED])]),
         )
-        about = (memory.memory_id, memory.project_id, int(memory.status == "active"))
-        self._db.execute("INSERT INTO texts VALUES(?,?,?,?,?,?,?)", (*texts, *about))
-        row = self._db.last_insert_rowid()
-        self._db.execute("INSERT OR REPLACE INTO seen VALUES(?,?,?)", (memory.memory_id, memory.version, row))
+        marks = ",".join("?" * len(texts))
+        self._db.execute(f"INSERT INTO texts(rowid, {', '.join(COLUMNS)}) VALUES({row},{marks})", texts)
 
     def _position(self) -> int:
-        rows = list(self._db.execute("SELECT value FROM about WHERE key = 'position'"))
-        return rows[0][0] if rows else -1
+        return int(next(self._db.execute("SELECT position FROM about"))[0])
 
-    def _open(self) -> apsw.Connection:
-        db = open_wal(self._path, busy_ms=10_000, synchronous="normal")
+    # --- searching ---
+    def _search(self, query: str, projects: Sequence[str], scope: str, limit: int) -> list[Hit]:
+        wanted = self._words(query)
+        if not wanted:
+            return []
+        (rows,) = next(self._db.execute("SELECT MAX(row) FROM known"))
+        share = min(1.0, sum(map(self._rows_with, projects)) / rows) if projects else 1.0
+        choice = tiers(wanted, rows=rows, share=share)
+        at = next((n for n, tier in enumerate(choice) if tier.expected <= MOST_RANKED), len(choice) - 1)
+        best = self._ranked(choice[at], wanted, scope)
+        if len(best) == MOST_RANKED and at + 1 < len(choice):
+            # More than could be ranked: better ones may be older than the newest.
+            best |= self._ranked(choice[at + 1], wanted, scope)
+        while len(best) < limit and at > 0:
+            at -= 1
+            best |= self._ranked(choice[at], wanted, scope)
+        top = heapq.nsmallest(limit, ((-score, memory_id) for memory_id, score in best.items()))
+        return [Hit(memory_id, -score) for score, memory_id in top]
+
+    def _words(self, query: str) -> list[Word]:
+        """The words that are in the index at all; those with one stem count once."""
+        found: dict[tuple[str, ...], Word] = {}
+        stem = self._db.fts5_tokenizer("porter", ["unicode61"])
+        for text in words(query):
+            tokens = stem(text.encode(), apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False)
+            stems = tuple(str(one[0]) for one in tokens)
+            rows = min(map(self._rows_with, stems), default=0)
+            if rows:
+                found.setdefault(stems, Word(text, rows))
+        return list(found.values())
+
+    def _rows_with(self, token: str) -> int:
+        return sum(rows for (rows,) in self._db.execute("SELECT doc FROM terms WHERE term = ?", (token,)))
+
+    def _ranked(self, tier: Tier, wanted: list[Word], scope: str) -> dict[str, float]:
+        """Memory ids and scores of the newest rows that match. The words come once more, last, to be ranked by."""
+        self._scorer.rank_by(wanted)
+        match = f"{scope.format(tier.expression)} AND ({everything(wanted)})"
+        sql = f"SELECT rowid AS n, score(texts) AS s FROM texts WHERE texts MATCH ? ORDER BY rowid DESC LIMIT {MOST_RANKED}"
+        return dict(self._db.execute(f"SELECT memory_id, s FROM ({sql}) JOIN known ON row = n", (match,)))
+
+    # --- the file ---
+    def _opened(self) -> apsw.Connection:
+        if self._path is None:
+            return self._prepared(apsw.Connection(":memory:"))
+        with exclusive(Path(f"{self._path}.lock")):
+            try:
+                return self._from_file(self._path)
+            except (apsw.CorruptError, apsw.NotADBError):
+                _remove(self._path)
+                return self._from_file(self._path)
+
+    def _from_file(self, path: Path) -> apsw.Connection:
+        db = open_wal(path, busy_ms=10_000, synchronous="normal")
         if db.pragma("user_version") not in (0, _SCHEMA):
             db.close()
-            self._remove()
-            return self._open()
+            _remove(path)
+            return self._from_file(path)
+        return self._prepared(db)
+
+    def _prepared(self, db: apsw.Connection) -> apsw.Connection:
         if db.pragma("user_version") == 0:
             with immediate(db):
                 db.execute(_DDL)
                 db.pragma("user_version", _SCHEMA)
+        db.register_fts5_function("score", self._scorer)
         return db
 
-    def _remove(self) -> None:
-        for ending in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                Path(f"{self._path}{ending}").unlink()
+    def _healing(self, action: Callable[[], T]) -> T:
+        """Run it; where the file turns out to be damaged, make a new one from the log and run it again."""
+        with self._guarded():
+            try:
+                return action()
+            except (apsw.CorruptError, apsw.NotADBError):
+                if self._path is None or self._store is None:
+                    raise
+                self._replace(self._path)
+                self._catch_up(self._store)
+                return action()
+
+    def _replace(self, path: Path) -> None:
+        with exclusive(Path(f"{path}.lock")):
+            self._db.close()
+            _remove(path)
+        self._db = self._opened()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except (apsw.Error, OSError) as exc:
+            raise StoreUnavailable(f"cannot use the search index {str(self._path)!r}: {exc}") from exc
 
 
-def words(query: str) -> list[str]:
-    """The searchable words of a query, in order, each once; at most 40."""
-    found = dict.fromkeys(word for word in _WORD.findall(query.lower()) if word not in _STOP)
-    return list(found)[:_MAX_WORDS]
+def index_of(memories: Iterable[Memory]) -> SearchIndex:
+    """An index in memory over just these, for memories as they were at another time."""
+    index = SearchIndex(None)
+    index.put(map(Document, memories))
+    return index
+
+
+def search_memories(
+    index: SearchIndex, store: Store, query: str, *, project_ids: Sequence[str] | None = None, limit: int
+) -> list[Memory]:
+    """Active memories, the best match first; only the hits are loaded. People and agents search with this."""
+    hits = index.search(query, project_ids=project_ids, limit=limit)
+    return [one for one in load_memories(store, (hit.memory_id for hit in hits)) if one.status == "active"]
+
+
+def _scope(projects: Sequence[str], include_archived: bool) -> str:
+    """The expression that narrows another one, which belongs at `{}`."""
+    scope = "({})"
+    if projects:
+        scope = f"({scope} AND scope : ({' OR '.join(projects)}))"
+    return scope if include_archived else f"({scope} NOT scope : {_ARCHIVED})"
+
+
+def _project(project_id: str) -> str:
+    """A project as one token. It ends in a digit, which the stemmer leaves alone."""
+    return f"p{derived(project_id)}0"
+
+
+def _remove(path: Path) -> None:
+    for ending in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{ending}").unlink()

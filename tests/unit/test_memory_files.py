@@ -26,7 +26,6 @@ from lerim_jobs.memory import decay
 from lerim_jobs.memory.files import BadFile, Parsed, default_path, parse, render
 from lerim_jobs.memory.memory import Memory, fold
 from lerim_jobs.memory.publish import Written, read_edits, write
-from lerim_jobs.memory.search import SearchIndex, words
 
 QUOTE = Quote("we use tabs", "s1", "session-codex-1", "codex", 4, "user", 1_795_000_000_000)
 ADDED = MemoryAdded(
@@ -212,49 +211,6 @@ def test_use_resets_decay_and_it_can_be_switched_off() -> None:
     forgotten = msgspec.structs.replace(folded(), created_ms=0, accessed_ms=0)
     assert not decay.decide(forgotten, 900 * 86_400_000, Decay(enabled=False)).archive
     assert decay.effective(0.8, 900, Decay()) == decay.effective(0.8, 162, Decay())
-
-
-# --- search ----------------------------------------------------------------------------------------
-def index_of(tmp_path: Path, *memories: Memory) -> SearchIndex:
-    index = SearchIndex(tmp_path / "search.sqlite3")
-    index.catch_up(memories, position=1)
-    return index
-
-
-def test_search_stems_weighs_titles_and_knows_projects(tmp_path: Path) -> None:
-    carts = msgspec.structs.replace(folded(), memory_id="carts", title="Carts expire", body="In Redis.")
-    other = msgspec.structs.replace(
-        folded(), memory_id="other", title="Redis", body="A cart is mentioned.", project_id="q"
-    )
-    old = msgspec.structs.replace(carts, memory_id="old", status="archived")
-    index = index_of(tmp_path, carts, other, old)
-    assert [hit.memory_id for hit in index.search("When do the carts expire?", limit=5)] == ["carts", "other"]
-    assert [hit.memory_id for hit in index.search("expiring cart", project_ids=["q"], limit=5)] == ["other"]
-    assert "old" in [hit.memory_id for hit in index.search("carts", limit=5, include_archived=True)]
-    assert index.search("what is the", limit=5) == []
-
-
-@pytest.mark.parametrize(
-    "query", ['"', "a OR", "NEAR(", "x*", "title:x", "'; DROP TABLE texts", "é☃ 漢字", "(", "-", "^a", ""]
-)
-def test_no_query_is_syntax(tmp_path: Path, query: str) -> None:
-    index_of(tmp_path, folded()).search(query, limit=3)
-
-
-def test_changed_memories_are_found_anew_and_a_damaged_index_is_made_again(tmp_path: Path) -> None:
-    index = index_of(tmp_path, folded())
-    index.catch_up([folded(MemoryEdited("m123456789", "Spaces", "Now spaces.", 0.8))], position=2)
-    assert [hit.memory_id for hit in index.search("spaces", limit=3)] == ["m123456789"]
-    assert index.search("tabs", limit=3, project_ids=["none"]) == []
-    index.close()
-    for path in tmp_path.glob("search.sqlite3*"):
-        path.write_bytes(b"garbage" * 1000)
-    again = SearchIndex(tmp_path / "search.sqlite3")
-    assert again.search("spaces", limit=3) == []
-
-
-def test_long_queries_are_cut() -> None:
-    assert len(words(" ".join(f"word{n}" for n in range(500)))) == 40
 
 
 def test_published_digests_are_those_of_the_bytes(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ def run(ctx: StageContext) -> Outcome:
     answer = answerer.answer(models, ctx.input["question"], memories, limit=ctx.input.get("limit") or 12)
     cited: dict[str, list[str]] = {}
     for memory_id in answer.citations:
-        cited.setdefault(memories.by_id[memory_id].project_id, []).append(memory_id)
+        if memory := memories.read(memory_id):
+            cited.setdefault(memory.project_id, []).append(memory_id)
     effects = [
         Effect(project_stream(project), [MemoryAccessed(project, memory_ids)]) for project, memory_ids in cited.items()
     ]
