@@ -6,6 +6,8 @@ import re
 import time
 from datetime import UTC, datetime
 
+from lerim_jobs import faults
+
 __all__ = ["iso", "ms_from_iso", "now_ms", "now_ns", "window_start_ms"]
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -13,12 +15,12 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 def now_ms() -> int:
     """Wall clock in milliseconds. Leases use the store's own clock instead."""
-    return time.time_ns() // 1_000_000
+    return time.time_ns() // 1_000_000 + faults.skew_ms()
 
 
 def now_ns() -> int:
     """Wall clock in nanoseconds, the unit of spans."""
-    return time.time_ns()
+    return time.time_ns() + faults.skew_ms() * 1_000_000
 
 
 def iso(at_ms: int | None) -> str | None:

@@ -7,6 +7,7 @@
         BadInput  BadTranscript  ModelRefused  ContextOverflow  ModelMissing  WrongKey  CorruptLog
       Parked                  over budget or paused: not a failure, resumes later
       ConflictError           the log moved: reload, decide again
+        AlreadyAnswered
       ConfigError             stop now, before taking work
       WaitTimeout             the command stopped waiting; the job goes on
 
@@ -16,6 +17,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "AlreadyAnswered",
     "BadInput",
     "BadTranscript",
     "ConfigError",
@@ -157,6 +159,10 @@ class ConflictError(JobsError):
     """The log moved since it was read: reload and decide again."""
 
     code = "conflict"
+
+
+class AlreadyAnswered(ConflictError):
+    """Another attempt has just recorded the answer to this very request: replay it instead of asking again."""
 
 
 class ConfigError(JobsError):

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from opentelemetry import trace
 
+from lerim_jobs import faults
 from lerim_jobs.config import Settings
-from lerim_jobs.errors import ConflictError
-from lerim_jobs.jobs import budget
+from lerim_jobs.errors import AlreadyAnswered, ConflictError
+from lerim_jobs.jobs import budget, claims
 from lerim_jobs.jobs.claims import Claim
-from lerim_jobs.jobs.settlement import job_stream, journal_view
+from lerim_jobs.jobs.settlement import FINISH, job_stream, journal_view
 from lerim_jobs.log.events import ModelCalled, ModelCallFailed
-from lerim_jobs.log.store import Identified, Store
+from lerim_jobs.log.store import Identified, Store, Tx
 from lerim_jobs.queue import identity
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class LogJournal:
             "project_id": project_id,
         }
         self._numbers = count()
+        self._asked: dict[str, int] = {}
         self._meta = {**meta, "job_id": claim.job_id, "stage": claim.stage, "attempt": claim.attempt}
 
     def find(self, request_hash: str, occurrence: int) -> bytes | None:
@@ -52,11 +54,23 @@ class LogJournal:
         blob_hash = self._store.doc(journal_view(self._claim.job_id), self._key(request_hash, occurrence))
         return self._store.blob(blob_hash.decode()) if blob_hash else None
 
-    def admit(self, wish: Mapping[str, Any]) -> str | float:
-        """Reserve for a call and return the reservation's key, or the seconds to wait. Raises Parked."""
+    def admit(self, wish: Mapping[str, Any], request_hash: str, occurrence: int) -> str | float:
+        """Reserve for a call and return the reservation's key, or the seconds to wait. Raises Parked.
+
+        A worker that lost its claim is let out no more (ConflictError), and none when the answer came meanwhile, from an
+        attempt that was thought dead (AlreadyAnswered).
+        """
         key = f"{self._claim.job_id}/{self._claim.stage}/{self._claim.attempt}/{next(self._numbers)}"
         asked = budget.Wish(job_id=self._claim.job_id, owner=self._claim.owner, **wish)
-        return budget.admit(self._store, key, asked, self._caps(), alive=identity.alive) or key
+
+        def look(tx: Tx) -> None:
+            if not claims.holds(tx, self._claim):
+                raise ConflictError(f"{self._claim.stage} was taken over by another worker: it asks no model any more")
+            if tx.doc(journal_view(self._claim.job_id), self._key(request_hash, occurrence)) is not None:
+                raise AlreadyAnswered("another attempt has the answer by now")
+            self._asked[key] = tx.version(job_stream(self._claim.job_id))
+
+        return budget.admit(self._store, key, asked, self._caps(), alive=identity.alive, first=look) or key
 
     def give_back(self, keys: Sequence[str]) -> None:
         """Give reservations of requests that cost nothing back."""
@@ -69,8 +83,10 @@ class LogJournal:
         span_id = trace.get_current_span().get_span_context().span_id
         meta = {**self._meta, "span_id": f"{span_id:016x}"} if span_id else self._meta
         with self._store.write() as tx:
-            event = ModelCalled(**fields, **self._about, answer_blob=tx.put_blob(answer))
+            asked = max((self._asked[one] for one in held if one in self._asked), default=None)
+            event = ModelCalled(**fields, **self._about, answer_blob=tx.put_blob(answer), asked_version=asked)
             view = journal_view(self._claim.job_id)
+            ended = tx.stage(self._claim.job_id, FINISH) is None
             first = tx.doc(view, key) is None
             event_id = f"{self._claim.job_id}:{key}:called"
             stream = job_stream(self._claim.job_id)
@@ -78,16 +94,18 @@ class LogJournal:
                 tx.append(stream, [Identified(event_id, event) if first else event], meta=meta)
             except ConflictError:
                 tx.append(stream, [event], meta=meta)
-            if first:
+            if first and not ended:
                 tx.put_doc(view, key, event.answer_blob.encode())
-            budget.settle(tx, held, event, self._claim.job_id)
+            budget.settle(tx, held, event, self._claim.job_id, job_ended=ended)
+        faults.die("after_journal")
 
     def failed(self, call: CallFailed, held: Sequence[str] = ()) -> None:
         """Note a call that gave no answer that could be used."""
         event = ModelCallFailed(**msgspec.to_builtins(call), **self._about)
         with self._store.write() as tx:
             tx.append(job_stream(self._claim.job_id), [event], meta=self._meta)
-            budget.settle(tx, held, event, self._claim.job_id)
+            ended = tx.stage(self._claim.job_id, FINISH) is None
+            budget.settle(tx, held, event, self._claim.job_id, job_ended=ended)
 
     def _key(self, request_hash: str, occurrence: int) -> str:
         return f"{self._claim.stage}/{request_hash}/{occurrence}"

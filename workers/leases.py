@@ -18,10 +18,10 @@ _log = logging.getLogger(__name__)
 
 
 class Leases:
-    """The claims in work. `renew_every_s` is a third of the lease, so one failing renewal does no harm."""
+    """The claims in work. They are renewed three times a lease, so one failing renewal does no harm."""
 
-    def __init__(self, store: Store, *, renew_every_s: float = LEASE_MS / 3000) -> None:
-        self._store, self._every_s = store, renew_every_s
+    def __init__(self, store: Store, *, lease_ms: int = LEASE_MS) -> None:
+        self._store, self.lease_ms = store, lease_ms
         self._held: dict[tuple[str, str, int], Claim] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -57,10 +57,10 @@ class Leases:
         return sum(claims.release(self._store, claim) for claim in self.held())
 
     def _renew_for_ever(self) -> None:
-        while not self._stop.wait(self._every_s):
+        while not self._stop.wait(self.lease_ms / 3000):
             for claim in self.held():
                 try:
-                    if not claims.renew(self._store, claim):
+                    if not claims.renew(self._store, claim, lease_ms=self.lease_ms):
                         _log.warning(
                             "lost the lease on %s of %s: its result will be dropped", claim.stage, claim.job_id
                         )

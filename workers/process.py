@@ -77,7 +77,7 @@ class WorkerProcess:
         os.setpgid(0, 0)
         self.owner = identity.me()
         store = SqliteStore(self.home.log)
-        leases = Leases(store)
+        leases = Leases(store, lease_ms=claims.lease_ms(self.env))
         self._telemetry = start(self.home, self.settings, self.env, instrument_redis=True)
         self.runner = Runner(
             store=store,
@@ -172,6 +172,7 @@ class WorkerProcess:
         for job_id, stage in budget.woken(self.runner.store, self.caps.now()):
             if row := claims.wake(self.runner.store, job_id, stage):
                 self._send([row], None)
+        budget.expire(self.runner.store)
         self._retain()
         for job_id in unclosed_jobs(self.runner.store):
             self.runner.close(job_id)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lerim_jobs import __version__, config
+from lerim_jobs import __version__, config, faults
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import JobsError, Parked
 from lerim_jobs.jobs import claims, job, retry
@@ -67,6 +67,7 @@ class Runner:
             self.owner,
             alive=identity.alive,
             max_attempts=spec_of(stage).max_attempts,
+            lease_ms=self.leases.lease_ms,
             meta=self._meta(),
         )
         if isinstance(got, Refused):
@@ -100,6 +101,7 @@ class Runner:
         if settled is None:
             _log.warning("%s of %s was taken over meanwhile: result dropped", claim.stage, claim.job_id)
         else:
+            faults.die("after_append_before_send")
             self.send(settled.freed, work)
         return settled
 
@@ -107,6 +109,7 @@ class Runner:
         effects = list(outcome.effects)
         if outcome.rejected:
             effects.append(Effect(job_stream(claim.job_id), outcome.rejected))
+        faults.die("before_commit")
         return claims.complete(
             self.store,
             claim,

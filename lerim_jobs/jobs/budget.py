@@ -18,15 +18,35 @@ import msgspec
 from lerim_jobs.clock import iso
 from lerim_jobs.config import Budget, RoleName, Settings
 from lerim_jobs.errors import Parked
-from lerim_jobs.log.events import ModelCalled, ModelCallFailed
+from lerim_jobs.log.codec import encode
+from lerim_jobs.log.events import CAPS_STREAM, CapsChanged, ModelCalled, ModelCallFailed
 from lerim_jobs.log.store import Store, Tx
 
-__all__ = ["PARKED", "Spent", "Wish", "admit", "drop", "forget_job", "park", "recount", "settle", "spent", "woken"]
+__all__ = [
+    "PARKED",
+    "SPENT",
+    "Reservation",
+    "Spent",
+    "Wish",
+    "admit",
+    "drop",
+    "expire",
+    "forget_job",
+    "park",
+    "recount",
+    "reservations",
+    "settle",
+    "spent",
+    "woken",
+]
 
 PARKED = "_parked"
 """Read model: stages that wait for room under a cap, by `job/stage`."""
 
-_SPENT = "_spent"
+SPENT = "_spent"
+"""Read model: `Spent` by day, by day and role, and by unfinished job."""
+
+_CAPS = "_caps"
 _OPEN = "_reserved"
 _KEY = "calls"
 _MINUTE_MS = 60_000
@@ -65,6 +85,14 @@ class _Held(msgspec.Struct, frozen=True, array_like=True):
     day: str
 
 
+class Reservation(msgspec.Struct, frozen=True):
+    """An open reservation: who made it, and until when the call may last at most."""
+
+    key: str
+    owner: str
+    until_ms: int
+
+
 class _Calls(msgspec.Struct):
     """Open reservations by key, and when each limited provider was called during the last minute."""
 
@@ -73,7 +101,7 @@ class _Calls(msgspec.Struct):
 
 
 class _Cap(msgspec.Struct, frozen=True):
-    """One cap: its setting, the sum it looks at (a `_SPENT` key), its limit, and when its sum starts anew."""
+    """One cap: its setting, the sum it looks at (a `SPENT` key), its limit, and when its sum starts anew."""
 
     setting: str
     sum_key: str
@@ -87,9 +115,21 @@ class _Shortage(msgspec.Struct, frozen=True):
     wish: Wish
 
 
-def admit(store: Store, key: str, wish: Wish, settings: Settings, *, alive: Alive) -> float:
-    """Reserve, and return 0; or return the seconds to wait before asking again. Raises Parked."""
+def admit(
+    store: Store,
+    key: str,
+    wish: Wish,
+    settings: Settings,
+    *,
+    alive: Alive,
+    first: Callable[[Tx], None] = lambda tx: None,
+) -> float:
+    """Reserve, and return 0; or return the seconds to wait before asking again. Raises Parked.
+
+    `first` looks at the log in the same transaction and may raise: then nothing is reserved.
+    """
     with store.write() as tx:
+        first(tx)
         calls, now = _load(tx), tx.now_ms()
         _expire(calls, now)
         if wait := _provider_wait(calls, wish, settings, now, alive):
@@ -104,13 +144,37 @@ def admit(store: Store, key: str, wish: Wish, settings: Settings, *, alive: Aliv
         if settings.providers.get(wish.provider):
             calls.starts.setdefault(wish.provider, []).append(now)
         _save(tx, calls)
+        _note_caps(tx, settings.budget)
     return 0.0
 
 
-def settle(tx: Tx, keys: Iterable[str], event: ModelCalled | ModelCallFailed, job_id: str) -> None:
-    """Replace reservations by what a call really used."""
+def settle(
+    tx: Tx, keys: Iterable[str], event: ModelCalled | ModelCallFailed, job_id: str, *, job_ended: bool = False
+) -> None:
+    """Replace reservations by what a call really used. A job that ended meanwhile gets no sum of its own again."""
     _release(tx, keys)
     _count(tx, event, job_id, _day(tx.now_ms()))
+    if job_ended:
+        forget_job(tx, job_id)
+
+
+def expire(store: Store) -> int:
+    """Forget reservations of calls that must be over: their processes died. Returns how many."""
+    if all(held.until_ms > store.now_ms() for held in reservations(store)):
+        return 0
+    with store.write() as tx:
+        calls = _load(tx)
+        before = len(calls.open)
+        _expire(calls, tx.now_ms())
+        _save(tx, calls)
+        return before - len(calls.open)
+
+
+def reservations(store: Store) -> list[Reservation]:
+    """What is reserved now, also what nobody has expired yet."""
+    value = store.doc(_OPEN, _KEY)
+    calls = msgspec.json.decode(value, type=_Calls) if value else _Calls()
+    return [Reservation(key, held.wish.owner, held.at_ms + held.wish.hold_ms) for key, held in calls.open.items()]
 
 
 def drop(store: Store, keys: Iterable[str]) -> None:
@@ -121,19 +185,19 @@ def drop(store: Store, keys: Iterable[str]) -> None:
 
 def spent(store: Store, *, job_id: str | None = None) -> Spent:
     """What this UTC day, or a job that is not finished, has used."""
-    value = store.doc(_SPENT, f"job/{job_id}" if job_id else _day(store.now_ms()))
+    value = store.doc(SPENT, f"job/{job_id}" if job_id else _day(store.now_ms()))
     return msgspec.json.decode(value, type=Spent) if value else Spent()
 
 
 def forget_job(tx: Tx, job_id: str) -> None:
     """A finished job needs no sum of its own."""
-    tx.put_doc(_SPENT, f"job/{job_id}", None)
+    tx.put_doc(SPENT, f"job/{job_id}", None)
 
 
 def recount(store: Store) -> None:
     """Throw the sums away and fold them from the log again."""
     with store.write() as tx:
-        tx.clear_docs(_SPENT)
+        tx.clear_docs(SPENT)
         position = 0
         finished: set[str] = set()
         while rows := store.read_all(position, types=("ModelCalled", "ModelCallFailed", "JobFinished")):
@@ -177,6 +241,24 @@ def _caps(budget: Budget, wish: Wish, now: int) -> Iterator[_Cap]:
     yield _Cap("per_day_usd", day, budget.per_day_usd, usd, midnight, True)
     if (role := budget.per_role_usd.get(wish.role)) is not None:
         yield _Cap(f"per_role_usd.{wish.role}", f"{day}/{wish.role}", role, usd, midnight, True)
+
+
+def _note_caps(tx: Tx, budget: Budget) -> None:
+    """Caps may change at any time: the log says which ones held, or nobody could check later that they were kept."""
+    caps = CapsChanged(
+        per_job_usd=_finite(budget.per_job_usd),
+        per_day_usd=_finite(budget.per_day_usd),
+        per_role_usd={role: _finite(cap) for role, cap in sorted(budget.per_role_usd.items())},
+        per_job_unpriced_tokens=_finite(budget.per_job_unpriced_tokens),
+        per_day_unpriced_tokens=_finite(budget.per_day_unpriced_tokens),
+    )
+    if tx.doc(_CAPS, "now") != (said := encode(caps)):
+        tx.put_doc(_CAPS, "now", said)
+        tx.append(CAPS_STREAM, [caps])
+
+
+def _finite(cap: float) -> float | None:
+    return cap if math.isfinite(cap) else None
 
 
 def _reserved(calls: _Calls, cap: _Cap, wish: Wish, now: int) -> Iterator[float]:
@@ -236,7 +318,7 @@ def _count(tx: Tx, event: ModelCalled | ModelCallFailed, job_id: str, day: str) 
             new = msgspec.structs.replace(old, tokens=old.tokens + event.tokens_in + event.tokens_out)
         else:
             new = msgspec.structs.replace(old, usd=math.fsum((old.usd, event.cost_usd)))
-        tx.put_doc(_SPENT, key, msgspec.json.encode(new))
+        tx.put_doc(SPENT, key, msgspec.json.encode(new))
 
 
 def _release(tx: Tx, keys: Iterable[str]) -> None:
@@ -256,12 +338,12 @@ def _save(tx: Tx, calls: _Calls) -> None:
 
 
 def _spent(tx: Tx, key: str) -> Spent:
-    value = tx.doc(_SPENT, key)
+    value = tx.doc(SPENT, key)
     return msgspec.json.decode(value, type=Spent) if value else Spent()
 
 
 def _read_spent(store: Store, key: str) -> Spent:
-    value = store.doc(_SPENT, key)
+    value = store.doc(SPENT, key)
     return msgspec.json.decode(value, type=Spent) if value else Spent()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from lerim_jobs.errors import ConflictError
+from lerim_jobs.errors import ConfigError, ConflictError
 from lerim_jobs.jobs import budget
 from lerim_jobs.jobs.settlement import FINISH, advance, end_job, job_stream, plan
 from lerim_jobs.log.events import (
@@ -36,6 +36,8 @@ __all__ = [
     "claim",
     "complete",
     "fail",
+    "holds",
+    "lease_ms",
     "release",
     "renew",
     "wake",
@@ -130,6 +132,25 @@ def claim(
             )
         )
         return Claim(job_id, stage, started.attempt, owner, row.queue, row.lane, now, started.takeover, row.strikes + 1)
+
+
+def lease_ms(env: Mapping[str, str]) -> int:
+    """How long a lease lasts: `LERIM_LEASE_S` seconds, else 30. Raises ConfigError."""
+    given = env.get("LERIM_LEASE_S", "").strip()
+    if not given:
+        return LEASE_MS
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 3600:
+        raise ConfigError(f"LERIM_LEASE_S={given!r}: must be 1 to 3600 seconds")
+    return int(seconds * 1000)
+
+
+def holds(tx: Tx, held: Claim) -> bool:
+    """Whether the claim still holds: nobody else took the stage, and it is not settled."""
+    return _fenced(tx, held) is not None
 
 
 def renew(store: Store, held: Claim, *, lease_ms: int = LEASE_MS) -> bool:

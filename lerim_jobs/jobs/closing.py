@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from lerim_jobs import faults
 from lerim_jobs.jobs.settlement import UNCLOSED, job_stream
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import TraceClosed
@@ -42,6 +43,7 @@ def close_trace(
     if not _take(store, job_id, owner, alive):
         return False
     spans = emit(store.read(job_stream(job_id)))
+    faults.die("between_emit_and_close")
     with store.write() as tx:
         stored = tx.doc(UNCLOSED, job_id)
         if stored is None or msgspec.json.decode(stored, type=_Lease).owner != owner:

@@ -1,7 +1,7 @@
 """Every event there is: frozen, past tense, flat, JSON-native.
 
 A shipped event is never edited: raise its schema number in `SCHEMA`, add one lift in `codec.py`, add a golden row in
-`tests/golden`. Streams: `job-<job_id>`, `session-<agent>-<key>`, `memory-<memory_id>`, `project-<project_id>`.
+`tests/golden`. Streams: `job-<job_id>`, `session-<agent>-<key>`, `memory-<memory_id>`, `project-<project_id>`, `budget`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import Any, Literal
 import msgspec
 
 __all__ = [
+    "CAPS_STREAM",
     "EVENTS",
     "SCHEMA",
+    "CapsChanged",
     "Event",
     "JobEvent",
     "JobFinished",
@@ -147,6 +149,8 @@ class ModelCalled(Event, frozen=True):
     """One answered model call, recorded before its answer was used. `answer_blob` replays it for free.
 
     `failed` lists the models that were tried before, as `{"model", "error_type"}`; `cost_usd` None = price unknown.
+    `asked_version` is the job stream's version when the request was let out: an answer to the same request that stands
+    above it was still on its way then. None: nothing was reserved for it, or it was not noted.
     """
 
     stage: str
@@ -166,6 +170,7 @@ class ModelCalled(Event, frozen=True):
     failed: list[dict[str, str]] = []
     session_id: str | None = None
     project_id: str | None = None
+    asked_version: int | None = None
 
 
 class ModelCallFailed(Event, frozen=True):
@@ -427,6 +432,20 @@ class MemoryAccessed(Event, frozen=True):
     memory_ids: list[str]
 
 
+# --- the budget's stream ---------------------------------------------------------------------------
+CAPS_STREAM = "budget"
+
+
+class CapsChanged(Event, frozen=True):
+    """Calls were let out under these caps from now on; None: no cap. Dollars, and tokens where no price is known."""
+
+    per_job_usd: float | None
+    per_day_usd: float | None
+    per_role_usd: dict[str, float | None]
+    per_job_unpriced_tokens: float | None
+    per_day_unpriced_tokens: float | None
+
+
 JobEvent = (
     JobRequested
     | StageRequested
@@ -484,6 +503,7 @@ _ALL: tuple[type[Event], ...] = (
     ProjectRemoved,
     ProjectPublished,
     MemoryAccessed,
+    CapsChanged,
 )
 EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in _ALL}
 SCHEMA: dict[str, int] = {}

@@ -118,6 +118,9 @@ class MemoryStore:
     def drop_blob(self, blob_hash: str) -> None:
         self._blobs.pop(blob_hash, None)
 
+    def blob_hashes(self, after: str = "", limit: int = 10_000) -> list[str]:
+        return sorted(blob_hash for blob_hash in self._blobs if blob_hash > after)[:limit]
+
     # --- claim rows ---
     def stage(self, job_id: str, stage: str) -> StageRow | None:
         return self._stages.get((job_id, stage))
@@ -146,6 +149,9 @@ class MemoryStore:
 
     def docs(self, view: str) -> list[tuple[str, bytes]]:
         return sorted((key, value) for (name, key), value in list(self._docs.items()) if name == view)
+
+    def doc_views(self) -> list[str]:
+        return sorted({view for view, _ in self._docs})
 
     def put_doc(self, view: str, key: str, value: bytes | None) -> None:
         if value is None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import apsw
 
+from lerim_jobs import faults
 from lerim_jobs.errors import CorruptLog, StoreUnavailable
 from lerim_jobs.ids import digest
 from lerim_jobs.log.codec import Recorded
@@ -93,6 +94,7 @@ class SqliteStore:
                 db = open_wal(self._path, busy_ms=_BUSY_MS, synchronous="full")
             except OSError as exc:
                 raise StoreUnavailable(f"cannot open the log {str(self._path)!r}: {exc.strerror}") from exc
+            faults.shift_clock(db)
             local.db, local.pid, local.lock_fd, local.in_tx = db, os.getpid(), lock_fd, False
         connection: apsw.Connection = local.db
         return connection
@@ -125,6 +127,8 @@ class SqliteStore:
             try:
                 with self._exclusive(db):
                     yield SqliteTx(db)
+                    if faults.armed(faults.DISK_FULL):
+                        raise apsw.FullError("database or disk is full")
             finally:
                 self._local.in_tx = False
 
@@ -198,6 +202,13 @@ class SqliteStore:
         return [
             (key, value) for key, value in self._query("SELECT key, value FROM docs WHERE view=? ORDER BY key", view)
         ]
+
+    def doc_views(self) -> list[str]:
+        return [view for (view,) in self._query("SELECT DISTINCT view FROM docs ORDER BY view")]
+
+    def blob_hashes(self, after: str = "", limit: int = 10_000) -> list[str]:
+        sql = "SELECT hash FROM blobs WHERE hash>? ORDER BY hash LIMIT ?"
+        return [blob_hash for (blob_hash,) in self._query(sql, after, limit)]
 
     def now_ms(self) -> int:
         return int(self._query(f"SELECT {NOW}")[0][0])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
 
-from lerim_jobs import ids
+from lerim_jobs import clock, ids
 from lerim_jobs.config import Settings
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.tracing import names
@@ -49,7 +48,7 @@ def reserve(settings: Settings, env: Mapping[str, str], now_ns: int | None = Non
     return JobTrace(
         trace_id=trace_id,
         root_span_id=ids.span_id(trace_id, "root"),
-        start_ns=time.time_ns() if now_ns is None else now_ns,
+        start_ns=clock.now_ns() if now_ns is None else now_ns,
         sampled=tracing.enabled and not sdk_disabled(env) and _sampled(trace_id, env),
         include_content=tracing.include_content,
         include_httpx=tracing.include_httpx and tracing.include_content,

@@ -43,7 +43,7 @@ class Notebook:
     def find(self, request_hash: str, occurrence: int) -> bytes | None:
         return self.answers.get((request_hash, occurrence))
 
-    def admit(self, wish: Mapping[str, Any]) -> str | float:
+    def admit(self, wish: Mapping[str, Any], request_hash: str, occurrence: int) -> str | float:
         self.wishes.append(dict(wish))
         return f"held-{len(self.wishes)}"
 

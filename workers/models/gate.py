@@ -40,17 +40,25 @@ class CallGate:
     """One journaled call: what it has reserved, and what it has to pay for."""
 
     def __init__(
-        self, journal: Journal, *, role: RoleName, settings: Role, prices: Mapping[str, Price], request_bytes: int
+        self,
+        journal: Journal,
+        *,
+        role: RoleName,
+        settings: Role,
+        prices: Mapping[str, Price],
+        request_bytes: int,
+        request: tuple[str, int],
     ) -> None:
         self._journal, self._role, self._settings, self._prices = journal, role, settings, prices
         self._tokens_in = input_bound(request_bytes)
+        self._request = request
         self.held: list[str] = []
         self.billed: list[tuple[ModelChoice, ModelResponse]] = []
         """Every answer that came back, also one that a fallback replaced: providers charge for all of them."""
         self.waited_s = 0.0
 
     async def enter(self, choice: ModelChoice) -> str | None:
-        """Reserve for one request; None where nothing needs to be reserved. Raises Parked."""
+        """Reserve for one request; None where nothing needs to be reserved. Raises Parked, ConflictError."""
         if choice.provider == OFFLINE:
             return None
         usd = bound_usd(choice, self._tokens_in, self._settings.max_output_tokens, self._prices)
@@ -64,7 +72,7 @@ class CallGate:
         begin = time.monotonic()
         # In turn: asking the store costs a transaction, so of those that wait in this process only the first asks.
         async with _turn(choice.provider):
-            while not isinstance(admitted := await asyncio.to_thread(self._journal.admit, wish), str):
+            while not isinstance(admitted := await asyncio.to_thread(self._journal.admit, wish, *self._request), str):
                 await _room(admitted * random.uniform(0.8, 1.2))
         self.waited_s += time.monotonic() - begin
         self.held.append(admitted)

@@ -25,6 +25,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
 from lerim_jobs.config import Price, Role, RoleName
+from lerim_jobs.errors import AlreadyAnswered
 from lerim_jobs.providers import ModelChoice
 from workers.models import gate
 from workers.models.faults import explained, failed_models, is_ours
@@ -76,8 +77,11 @@ class Journal(Protocol):
         """The stored answer to exactly this request, or None."""
         ...
 
-    def admit(self, wish: Mapping[str, Any]) -> str | float:
-        """Reserve for a call and return the reservation's key, or the seconds to wait. Raises Parked."""
+    def admit(self, wish: Mapping[str, Any], request_hash: str, occurrence: int) -> str | float:
+        """Reserve for a call and return the reservation's key, or the seconds to wait.
+
+        Raises Parked, ConflictError (the claim is lost) and AlreadyAnswered.
+        """
         ...
 
     def give_back(self, keys: Sequence[str]) -> None:
@@ -128,9 +132,19 @@ class JournalModel(WrapperModel):
             return self._replay(stored)
         begin = time.monotonic()
         call_gate = CallGate(
-            self._journal, role=self._role, settings=self._limits, prices=self._prices, request_bytes=len(body)
+            self._journal,
+            role=self._role,
+            settings=self._limits,
+            prices=self._prices,
+            request_bytes=len(body),
+            request=(key, occurrence),
         )
-        response = await self._ask(call_gate, begin, messages, model_settings, model_request_parameters)
+        try:
+            response = await self._ask(call_gate, begin, messages, model_settings, model_request_parameters)
+        except AlreadyAnswered:
+            if stored := self._journal.find(key, occurrence):
+                return self._replay(stored)
+            raise
         call = self._called(key, occurrence, response, call_gate.billed, begin + call_gate.waited_s)
         # Off the loop: the other calls of this process go on while the answer reaches the disk.
         await asyncio.to_thread(self._journal.record, call, _RESPONSE.dump_json(response), call_gate.held)

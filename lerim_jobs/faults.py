@@ -1,0 +1,65 @@
+"""Fault points for `lerim drill`: places where a process dies or fails on demand. Inert without `LERIM_FAULTS`.
+
+The variable names a folder; a file in it arms the point of its name. Nothing here can switch a guarantee off: a point only
+does what a power cut, a full disk or a jumping clock does anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import apsw
+
+__all__ = ["CLOCK", "DISK_FULL", "POINTS", "VARIABLE", "armed", "die", "shift_clock", "skew_ms"]
+
+VARIABLE = "LERIM_FAULTS"
+CLOCK = "clock"
+DISK_FULL = "disk_full"
+POINTS = ("before_commit", "after_append_before_send", "after_journal", "between_emit_and_close")
+"""Where a process kills itself: the first that comes by takes the file away and dies."""
+
+
+def armed(point: str) -> bool:
+    """Whether the point fails as long as its file is there."""
+    folder = _folder()
+    return folder is not None and (folder / point).exists()
+
+
+def die(point: str) -> None:
+    """Kill this process, if the point is armed."""
+    folder = _folder()
+    if folder is None:
+        return
+    with suppress(FileNotFoundError):
+        (folder / point).unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def skew_ms() -> int:
+    """How far the wall clock is wrong."""
+    folder = _folder()
+    if folder is None:
+        return 0
+    try:
+        return int((folder / CLOCK).read_text("ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
+def shift_clock(db: apsw.Connection) -> None:
+    """Let the database's clock be wrong as well."""
+    if _folder() is not None:
+        db.create_scalar_function("unixepoch", lambda *_: time.time() + skew_ms() / 1000)
+
+
+@cache
+def _folder() -> Path | None:
+    given = os.environ.get(VARIABLE)
+    return Path(given) if given else None
