@@ -44,8 +44,12 @@ def _starts(place: Path, runs: int) -> list[tuple[str, str]]:
         "--version": [*lerim, "--version"],
         "status": [*lerim, "status"],
         "jobs list": [*lerim, "jobs", "list"],
+        "context": [*lerim, "context", "--project", "shop"],
+        "memory search": [*lerim, "memory", "search", "orders"],
     }
-    subprocess.run([*lerim, "init", "--yes"], env=env, capture_output=True, check=True)
+    (place / "shop").mkdir(exist_ok=True)
+    for once in (["init", "--yes"], ["project", "add", str(place / "shop")]):
+        subprocess.run([*lerim, *once], env=env, capture_output=True, check=True)
     bare = _median(lambda: subprocess.run([sys.executable, "-c", "pass"], env=env, check=True), runs)
     rows = [("start: bare python -c pass", f"{bare * 1000:.0f} ms = 1.0")]
     for name, command in commands.items():

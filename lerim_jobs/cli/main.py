@@ -29,6 +29,7 @@ _COMMANDS = {
     "usage": "lerim_jobs.cli.usage:usage_command",
     "memory": "lerim_jobs.cli.memory:memory",
     "trace": "lerim_jobs.cli.trace:trace",
+    "context": "lerim_jobs.cli.context:context",
     "demo": "lerim_jobs.cli.demo:demo",
 }
 

@@ -9,21 +9,23 @@ from lerim_jobs.log.events import Quote
 from lerim_jobs.log.store import Store
 from lerim_jobs.sessions import transcript
 from lerim_jobs.sessions.transcript import Turn
-from lerim_jobs.views.projection import find
-from lerim_jobs.views.sessions import SESSIONS
+from lerim_jobs.views.projection import catch_up
+from lerim_jobs.views.sessions import SESSIONS, Session
 
 __all__ = ["Neighbours"]
 
 _MOST_CHARS = 400
 _MOST_QUOTES = 5
-_KEPT_SEGMENTS = 32
+_KEPT = 32
 
 
 class Neighbours:
-    """Reads stored transcripts and keeps the last few, because memories of one session are asked for in a row."""
+    """Sessions as they are when this is made; the last few are kept, because memories of one are asked for in a row."""
 
     def __init__(self, store: Store) -> None:
+        catch_up(store, SESSIONS)
         self._store = store
+        self._sessions: dict[str, Session | None] = {}
         self._segments: dict[str, dict[int, Turn]] = {}
 
     def around(self, quotes: list[Quote]) -> str:
@@ -43,16 +45,24 @@ class Neighbours:
 
     def _turn(self, stream: str, number: int) -> str:
         """The text of a stored turn; empty where there is none."""
-        session = find(self._store, SESSIONS, stream)
+        session = self._session(stream)
         for segment in session.segments if session else ():
             if segment.turn_from <= number < segment.turn_to:
                 turn = self._segment(segment.blob).get(number)
                 return turn.text if turn else ""
         return ""
 
+    def _session(self, stream: str) -> Session | None:
+        if stream not in self._sessions:
+            if len(self._sessions) >= _KEPT:
+                self._sessions.clear()
+            stored = self._store.doc(SESSIONS.name, stream)
+            self._sessions[stream] = msgspec.json.decode(stored, type=Session) if stored else None
+        return self._sessions[stream]
+
     def _segment(self, blob: str) -> dict[int, Turn]:
         if blob not in self._segments:
-            if len(self._segments) >= _KEPT_SEGMENTS:
+            if len(self._segments) >= _KEPT:
                 self._segments.clear()
             try:
                 turns = transcript.decode(self._store.blob(blob)).turns

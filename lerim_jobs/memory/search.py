@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import apsw
-import apsw.fts5
 import msgspec
 
 from lerim_jobs.errors import StoreUnavailable
@@ -124,10 +123,9 @@ class SearchIndex:
         if not self._of_this_log(store):
             self._start_anew()
         position = self._position()
-        neighbours = Neighbours(store)
         while position < end:
             rows = store.read_all(position, _BATCH, _TYPES)
-            changed = self._changed(store, rows, neighbours)
+            changed = self._changed(store, rows)
             # Without a change the mark moves too, so that the next look has less of the log to pass over.
             mark = rows[-1] if rows else store.read_all(end - 1, 1)[0]
             with immediate(self._db):
@@ -137,7 +135,7 @@ class SearchIndex:
                     self._db.execute("UPDATE about SET position = ?, event_id = ?", (mark.position, mark.id))
             position = self._position()
 
-    def _changed(self, store: Store, rows: Sequence[Recorded], neighbours: Neighbours) -> list[Document]:
+    def _changed(self, store: Store, rows: Sequence[Recorded]) -> list[Document]:
         """Memories these events changed, and those whose session has grown: the turn behind a quote may be there now."""
         ids: dict[str, None] = {}
         for row in rows:
@@ -146,6 +144,7 @@ class SearchIndex:
                 ids.update((memory_id, None) for (memory_id,) in quoting)
             else:
                 ids[MEMORIES.key(row)] = None
+        neighbours = Neighbours(store)
         return [Document(memory, neighbours.around(memory.quotes)) for memory in load_memories(store, ids)]
 
     def _of_this_log(self, store: Store) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -154,6 +155,18 @@ def test_ask_cites_memories_and_says_when_it_does_not_know(shared: World, model:
     assert "Redis" in known["answer"]
     (unknown,) = shared.json("ask", "Which colour has zebra paint?", "--project", shared.name)
     assert (unknown["citations"], unknown["answer"]) == ([], "This is not in memory.")
+    first = shared.name
+    shared.move_to(f"{first}-next")
+    shared.session(ids[1], ["REMEMBER: carts live in cookies.", "REMEMBER: carts live for a week."])
+    shared.sync()
+    (here,) = shared.json("ask", "Where do carts live?", "--project", shared.name, "--limit", "1")
+    assert "Redis" not in here["answer"]
+    results = [one["content"] for one in model.requests[-1]["messages"] if one["role"] == "tool"]
+    assert [one["memory_id"] for one in json.loads(results[0])] == here["citations"]
+    assert here["citations"][0] in {one["memory_id"] for one in shared.memories()}
+    found = shared.json("memory", "search", "carts live", "--project", first)
+    assert memory["memory_id"] in [one["memory_id"] for one in found]
+    assert {one["project"] for one in found} == {first}
     whole_trace(shared, known["job_id"])
     (kept,) = shared.json("maintain")
     assert kept["status"] == "succeeded"

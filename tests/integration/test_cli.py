@@ -132,7 +132,14 @@ def test_light_commands_never_load_a_model_library_nor_the_queue(home: Path) -> 
         "try:\n    main.run()\nexcept SystemExit:\n    pass\n"
         f"print('loaded:', [name for name in {heavy!r} if name in sys.modules], file=sys.stderr)\n"
     )
-    for command in (["--version"], ["status"], ["jobs", "list"], ["memory", "list"], ["memory", "search", "x"]):
+    for command in (
+        ["--version"],
+        ["status"],
+        ["jobs", "list"],
+        ["memory", "list"],
+        ["memory", "search", "x"],
+        ["context"],
+    ):
         done = subprocess.run(
             [sys.executable, "-c", script, json.dumps(command)],
             env={"PATH": os.environ["PATH"], "HOME": str(home.parent), "LERIM_HOME": str(home)},

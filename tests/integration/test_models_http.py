@@ -194,6 +194,38 @@ def test_an_answer_may_only_cite_what_was_found(server: ModelServer) -> None:
     assert "invented" in json.dumps(server.requests[-1])
 
 
+def test_an_answer_without_a_citation_is_that_it_is_not_in_memory(server: ModelServer) -> None:
+    server.script(tools(("final_result", {"answer": "Tabs, everybody knows.", "memory_ids": []})))
+    found = answerer.answer(models(server), "Tabs or spaces?", Shelf(memory()))
+    assert (found.text, found.citations) == ("This is not in memory.", [])
+
+
+def test_the_limit_counts_all_searches_of_one_question(server: ModelServer) -> None:
+    class Drawers:
+        """Each query has memories of its own."""
+
+        def search(self, query: str, limit: int) -> list[Memory]:
+            return [memory(f"{query}{n}") for n in range(limit)]
+
+        def read(self, memory_id: str) -> Memory | None:
+            return None
+
+        def list(self, kind: str | None, limit: int) -> list[Memory]:
+            return []
+
+    searches = [tools(*(("search_memories", {"query": query}) for query in queries)) for queries in ("a", "bc", "a")]
+    server.script(
+        *searches,
+        tools(("final_result", {"answer": "x", "memory_ids": ["b1"]})),
+        tools(("final_result", {"answer": "x", "memory_ids": ["b0"]})),
+    )
+    found = answerer.answer(models(server), "Which?", Drawers(), limit=3)
+    results = [json.loads(one["content"]) for one in server.requests[-2]["messages"] if one["role"] == "tool"]
+    assert [[one["memory_id"] for one in result] for result in results] == [["a0", "a1"], ["b0"], [], ["a0", "a1"]]
+    assert found.citations == ["b0"]
+    assert "b1" in json.dumps(server.requests[-1])
+
+
 def test_the_curator_proposes_merges_and_archives_each_memory_once(server: ModelServer) -> None:
     merge = {"survivor": "m1", "absorbed": ["m2"], "title": "T", "body": "B", "reason": "same"}
     server.script(

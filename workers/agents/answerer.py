@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 from pydantic import BaseModel, Field
-from pydantic_ai import Agent, ModelRetry, RunContext
+from pydantic_ai import Agent, ModelRetry, RunContext, Tool
 from pydantic_ai.capabilities import Instrumentation
 
+from lerim_jobs.memory.memory import Memory
 from workers.agents.reading import MemoryReader, found
 from workers.models import Models
 
@@ -34,31 +35,47 @@ class Cited(BaseModel):
     memory_ids: list[str] = Field(default_factory=list, description="ids of the memories the answer rests on")
 
 
+_UNKNOWN = "This is not in memory."
+"""What is answered where nothing is cited: a model that cites nothing answered from somewhere else."""
+
+
 @dataclass
 class _Shelf:
+    """`limit` counts the different memories of the whole run, however many searches find them."""
+
     memories: MemoryReader
     limit: int
     seen: set[str] = field(default_factory=set)
 
+    def look(self, query: str) -> list[Memory]:
+        """The best matches; one search takes half of the limit, so that other words have a chance."""
+        shown = []
+        for memory in self.memories.search(query, -(-self.limit // 2)):
+            if memory.memory_id in self.seen or len(self.seen) < self.limit:
+                self.seen.add(memory.memory_id)
+                shown.append(memory)
+        return shown
+
 
 def answer(models: Models, question: str, memories: MemoryReader, *, limit: int = 12) -> Answer:
-    """Only memories that were found in this run can be cited."""
+    """Only memories that were found in this run can be cited, and no more than `limit` of them are seen."""
     agent: Agent[_Shelf, Cited] = Agent(
         deps_type=_Shelf,
         output_type=Cited,
         instructions=_INSTRUCTIONS,
+        tools=[Tool(search_memories, sequential=True)],
         name="answerer",
         retries={"tools": 2, "output": 3},
         capabilities=[Instrumentation(models.instrument)],
     )
-    agent.tool(search_memories)
     agent.output_validator(_seen_before)
     shelf = _Shelf(memories, limit)
     result = models.run(
         lambda: agent.run(question, deps=shelf, model=models.model("lead"), usage_limits=models.limits("lead")),
         role="lead",
     )
-    return Answer(result.output.answer, list(dict.fromkeys(result.output.memory_ids)))
+    cited = list(dict.fromkeys(result.output.memory_ids))
+    return Answer(result.output.answer if cited else _UNKNOWN, cited)
 
 
 def search_memories(ctx: RunContext[_Shelf], query: str) -> str:
@@ -67,9 +84,7 @@ def search_memories(ctx: RunContext[_Shelf], query: str) -> str:
     Args:
         query: words that the memory would contain.
     """
-    hits = ctx.deps.memories.search(query, ctx.deps.limit)
-    ctx.deps.seen.update(memory.memory_id for memory in hits)
-    return found(hits)
+    return found(ctx.deps.look(query))
 
 
 def _seen_before(ctx: RunContext[_Shelf], output: Cited) -> Cited:
