@@ -43,9 +43,9 @@ class Hit(msgspec.Struct, frozen=True):
 
 
 class SearchIndex:
-    """Opens or makes the index file. One that is damaged or of another schema is thrown away and made again."""
+    """Opens or makes the index file; None: in memory. A damaged one, or one of another schema, is made again."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         try:
             self._db = self._open()
@@ -107,8 +107,9 @@ class SearchIndex:
         return rows[0][0] if rows else -1
 
     def _open(self) -> apsw.Connection:
-        db = apsw.Connection(str(self._path))
-        self._path.chmod(0o600)
+        db = apsw.Connection(str(self._path or ":memory:"))
+        if self._path:
+            self._path.chmod(0o600)
         db.set_busy_timeout(10_000)
         if db.pragma("user_version") not in (0, _SCHEMA):
             db.close()

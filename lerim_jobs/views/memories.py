@@ -25,7 +25,7 @@ def all_memories(store: Store, *, project_id: str | None = None) -> dict[str, Me
 
 MEMORIES: View[Memory] = View(
     name="memories",
-    version=2,
+    version=3,
     shape=Memory,
     types=tuple(kind.__name__ for kind in get_args(MemoryEvent)),
     key=lambda row: row.stream.removeprefix("memory-"),
