@@ -24,6 +24,7 @@ from lerim_jobs.paths import Home
 from lerim_jobs.queue import identity
 from lerim_jobs.tracing.content import error_frames
 from lerim_jobs.tracing.context import under_attempt
+from lerim_jobs.tracing.skeleton import attempt_span_id
 from workers.context import Outcome, StageContext
 from workers.journal import LogJournal
 from workers.leases import Leases
@@ -95,7 +96,7 @@ class Runner:
                 work.request, claim.stage, claim.attempt, job_id=claim.job_id, **self._baggage(work, claim)
             ):
                 outcome = load_stage(claim.stage)(self._context(work, claim))
-                settled = self._commit(claim, outcome)
+                settled = self._commit(claim, outcome, work)
         except Exception as exc:
             settled, work = self._fail(claim, exc), None
         if settled is None:
@@ -105,7 +106,9 @@ class Runner:
             self.send(settled.freed, work)
         return settled
 
-    def _commit(self, claim: Claim, outcome: Outcome) -> Settled | None:
+    def _commit(self, claim: Claim, outcome: Outcome, work: Job) -> Settled | None:
+        trace_id = work.request.trace_id
+        about = {"trace_id": trace_id, "span_id": attempt_span_id(trace_id, claim.stage, claim.attempt)}
         effects = list(outcome.effects)
         if outcome.rejected:
             effects.append(Effect(job_stream(claim.job_id), outcome.rejected))
@@ -118,7 +121,7 @@ class Runner:
             blobs=outcome.blobs,
             next_stages=outcome.next_stages,
             end=outcome.end,
-            meta=self._meta(),
+            meta={**self._meta(), **about},
         )
 
     def _fail(self, claim: Claim, error: Exception) -> Settled | None:

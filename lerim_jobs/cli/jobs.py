@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from lerim_jobs.cli.history import undo_job
 from lerim_jobs.cli.output import age, emit, json_option, print_line, table
 from lerim_jobs.cli.state import State, open_state
 from lerim_jobs.clock import iso
@@ -21,7 +22,10 @@ __all__ = ["existing", "jobs"]
 
 @click.group()
 def jobs() -> None:
-    """List, show and watch jobs."""
+    """List, show, watch and undo jobs."""
+
+
+jobs.add_command(undo_job)
 
 
 @jobs.command("list")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lerim_jobs.cli.history import history_command, undo_memory
 from lerim_jobs.cli.output import age, emit, json_option, note, print_line, table
 from lerim_jobs.cli.state import State, find_project, open_state
 from lerim_jobs.clock import iso
@@ -23,22 +24,29 @@ __all__ = ["memory", "memory_json"]
 
 @click.group()
 def memory() -> None:
-    """List, show and search memories."""
+    """List, show and search memories; see what happened to them, take it back, remove what they said."""
+
+
+memory.add_command(history_command)
+memory.add_command(undo_memory)
 
 
 @memory.command("list")
 @click.option("--project", "name", help="Only this project.")
 @click.option("--kind", help="decision, insight, procedure, friction, pitfall, preference or summary.")
-@click.option("--all", "everything", is_flag=True, help="Archived and merged ones too.")
+@click.option("--all", "everything", is_flag=True, help="Archived, merged, undone and redacted ones too.")
+@click.option("--as-of", help="As they were at this time (ISO 8601).")
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="How many at most.")
 @json_option
-def list_memories(name: str | None, kind: str | None, everything: bool, limit: int, as_json: bool) -> None:
+def list_memories(
+    name: str | None, kind: str | None, everything: bool, as_of: str | None, limit: int, as_json: bool
+) -> None:
     """Show memories, the newest first."""
     state = open_state()
     project_id = find_project(state, name).project_id if name else None
     found = [
         one
-        for one in all_memories(state.store, project_id=project_id).values()
+        for one in _known(state, project_id, as_of).values()
         if (everything or one.status == "active") and kind in (None, one.kind)
     ]
     _print(state, sorted(found, key=lambda one: (-one.updated_ms, one.memory_id))[:limit], as_json)
@@ -47,14 +55,20 @@ def list_memories(name: str | None, kind: str | None, everything: bool, limit: i
 @memory.command()
 @click.argument("query")
 @click.option("--project", "name", help="Only this project.")
+@click.option("--as-of", help="In the memories as they were at this time (ISO 8601).")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="How many at most.")
 @json_option
-def search(query: str, name: str | None, limit: int, as_json: bool) -> None:
+def search(query: str, name: str | None, as_of: str | None, limit: int, as_json: bool) -> None:
     """Find memories by their words, the best match first."""
     from lerim_jobs.memory.search import SearchIndex, search_memories
 
     state = open_state()
     projects = [find_project(state, name).project_id] if name else None
+    if as_of:
+        from lerim_jobs.memory.asof import MemoriesThen, as_of_ms
+
+        _print(state, MemoriesThen(state.store, as_of_ms(as_of), project_ids=projects).search(query, limit), as_json)
+        return
     index = SearchIndex(state.home.search, state.store)
     index.catch_up()
     _print(state, search_memories(index, state.store, query, project_ids=projects, limit=limit), as_json)
@@ -100,6 +114,15 @@ def show(memory_id: str, as_json: bool) -> None:
         print_line(f"{'model':<11} {one.model}")
     if one.reason:
         print_line(f"{'reason':<11} {one.reason}")
+
+
+def _known(state: State, project_id: str | None, as_of: str | None) -> dict[str, Memory]:
+    """The memories now, or as they were."""
+    if not as_of:
+        return all_memories(state.store, project_id=project_id)
+    from lerim_jobs.memory.asof import as_of_ms, memories_at
+
+    return memories_at(state.store, as_of_ms(as_of), project_ids=[project_id] if project_id else None)
 
 
 def memory_json(one: Memory, projects: dict[str, Project]) -> dict[str, Any]:

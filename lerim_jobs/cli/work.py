@@ -132,8 +132,17 @@ def maintain(
 @click.argument("question")
 @click.option("--limit", default=12, show_default=True, type=click.IntRange(1, 100), help="Memories to look at.")
 @click.option("--project", "name", help="Only this project. [default: the one you are in, else all]")
+@click.option("--as-of", help="From the memories as they were at this time (ISO 8601).")
 @_job_options
-def ask(question: str, limit: int, name: str | None, no_wait: bool, wait_timeout_s: float | None, as_json: bool) -> int:
+def ask(
+    question: str,
+    limit: int,
+    name: str | None,
+    as_of: str | None,
+    no_wait: bool,
+    wait_timeout_s: float | None,
+    as_json: bool,
+) -> int:
     """Answer QUESTION from the memories, with citations."""
     from lerim_jobs.sessions.redaction import redact
 
@@ -142,6 +151,10 @@ def ask(question: str, limit: int, name: str | None, no_wait: bool, wait_timeout
     state = open_state()
     project = find_project(state, name) if name else project_here(state)
     params = {"question": redact(question)[0], "limit": limit, "project_id": project.project_id if project else None}
+    if as_of:
+        from lerim_jobs.memory.asof import as_of_ms
+
+        params["as_of_ms"] = as_of_ms(as_of)
     return run_job(state, "ask", params, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json)
 
 

@@ -137,6 +137,8 @@ def summary_effects(
     )
     if before is None:
         return [Effect(f"memory-{memory_id}", [added], 0)]
+    if before.status in ("undone", "redacted"):
+        return []  # somebody took it out: a grown session does not bring it back
     if (before.title, before.body) == (added.title, added.body):
         return []
     updated = MemoryUpdated(

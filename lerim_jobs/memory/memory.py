@@ -79,7 +79,15 @@ def apply(memory: Memory | None, row: Recorded) -> Memory | None:
     if memory is None or event is None:
         return memory
     memory = msgspec.structs.replace(memory, version=row.version, updated_ms=row.at_ms)
+    if memory.status == "redacted":
+        return memory  # whatever came too late: what was removed does not come back
+    return _changed(memory, event, row)
+
+
+def _changed(memory: Memory, event: MemoryEvent, row: Recorded) -> Memory:
     match event:
+        case MemoryAdded():
+            return _added(event, row)
         case MemoryUpdated():
             return _updated(memory, event, row)
         case MemoryEdited():

@@ -25,6 +25,10 @@ AtVersion = Callable[[str, int], Memory | None]
 """(memory id, version) -> the memory as it was then."""
 
 
+_GONE = ("undone", "redacted")
+"""Statuses of memories that have no file."""
+
+
 class Problem(msgspec.Struct, frozen=True):
     """Something a person should look at: the path below the memory folder and what is wrong."""
 
@@ -54,7 +58,7 @@ def read_edits(
     result = Import([], [], [])
     for memory_id, file in published.items():
         memory = memories.get(memory_id)
-        if memory is None:
+        if memory is None or memory.status in _GONE:
             continue
         data = _read(folder, file.path)
         if data is None:
@@ -71,6 +75,9 @@ def write(folder: Path, memories: Mapping[str, Memory], published: Mapping[str, 
     for memory in memories.values():
         before = published.get(memory.memory_id)
         if memory.status != "active" and before is None:
+            continue
+        if before and memory.status in _GONE:
+            _take_away(folder, memory, before, result)
             continue
         path = _path(memory, before)
         data = render(memory)
@@ -163,6 +170,15 @@ def _replace(target: Path, data: bytes) -> None:
         with suppress(OSError):
             os.unlink(name)
         raise
+
+
+def _take_away(folder: Path, memory: Memory, before: PublishedFile, result: Written) -> None:
+    """Remove our file of a memory that is no more; one that somebody edited is theirs, and is published no longer."""
+    data = _read(folder, before.path)
+    if data is not None and digest(data) != before.digest:
+        result.problems.append(Problem(before.path, f"it was edited, but its memory is {memory.status}: left alone"))
+    _remove(folder, before)
+    result.files.append(PublishedFile(memory.memory_id, "", "", memory.version))
 
 
 def _remove(folder: Path, before: PublishedFile) -> None:
