@@ -1,4 +1,7 @@
-"""`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start, throughput."""
+"""`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start, throughput.
+
+`--idle SECONDS` measures what everything costs while nobody uses it, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,28 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import offline, overhead, scan, throughput
+from benchmarks import idle, offline, overhead, scan, throughput
 
 
 def main() -> None:
     """Print one table; every figure is a median, ratios are taken within this run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, for a look")
-    runs = 3 if parser.parse_args().quick else 9
+    parser.add_argument("--idle", type=float, metavar="SECONDS", help="only the idle cost, over so many seconds")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lerim-bench-") as folder:
-        place = Path(folder)
-        rows = [*_starts(place, runs), *scan.measure(place, runs), *overhead.measure(place, runs)]
-        rows += throughput.measure(place / "throughput", runs)
-        rows += [(f"offline rules, {part} transcripts", str(offline.score(part))) for part in ("held out", "tuned")]
+        rows = (
+            idle.measure(Path(folder), options.idle) if options.idle else _all(Path(folder), 3 if options.quick else 9)
+        )
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
+
+
+def _all(place: Path, runs: int) -> list[tuple[str, str]]:
+    rows = [*_starts(place, runs), *scan.measure(place, runs), *overhead.measure(place, runs)]
+    rows += throughput.measure(place / "throughput", runs)
+    return rows + [(f"offline rules, {part} transcripts", str(offline.score(part))) for part in ("held out", "tuned")]
 
 
 def _starts(place: Path, runs: int) -> list[tuple[str, str]]:
