@@ -1,4 +1,7 @@
-"""`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start, throughput, search."""
+"""`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start, throughput, search.
+
+`--idle SECONDS` measures what everything costs while nobody uses it, `--search-only MEMORIES` a large search, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,24 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import offline, overhead, scan, searching, throughput
+from benchmarks import idle, offline, overhead, scan, searching, throughput
 
 
 def main() -> None:
     """Print one table; every figure is a median, ratios are taken within this run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, for a look")
+    parser.add_argument("--idle", type=float, metavar="SECONDS", help="only the idle cost, over so many seconds")
     parser.add_argument("--search-only", type=int, metavar="MEMORIES", help="only search, among so many memories")
     given = parser.parse_args()
-    runs = 3 if given.quick else 9
     with tempfile.TemporaryDirectory(prefix="lerim-bench-") as folder:
         place = Path(folder)
-        rows = searching.measure(place, given.search_only) if given.search_only else _all(place, runs)
+        if given.idle:
+            rows = idle.measure(place, given.idle)
+        elif given.search_only:
+            rows = searching.measure(place, given.search_only)
+        else:
+            rows = _all(place, 3 if given.quick else 9)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")

@@ -40,8 +40,8 @@ def main(processes: int, slots: int | None, wanted: str) -> None:
     # Read by dramatiq when it is imported: a queue's prefetch is also how many of its stages run at once.
     os.environ.update(dramatiq_queue_prefetch=str(slots))
     os.environ.setdefault("dramatiq_restart_delay", "500")
-    # How long a waiting thread takes to notice that the worker stops.
-    os.environ.setdefault("dramatiq_worker_timeout", "500")
+    # Waiting threads need not notice that the worker stops: the process leaves without them.
+    os.environ.setdefault("dramatiq_worker_timeout", "30000")
     _run(processes, slots * len(chosen), chosen)
 
 

@@ -17,7 +17,6 @@ from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs import budget, claims
 from lerim_jobs.jobs.closing import unclosed_jobs
 from lerim_jobs.jobs.job import Job
-from lerim_jobs.jobs.plans import ASK
 from lerim_jobs.jobs.retention import drop_answers
 from lerim_jobs.jobs.sweep import SWEEP_S, sweep
 from lerim_jobs.log.sqlite import SqliteStore
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["WorkerProcess"]
 
 _log = logging.getLogger(__name__)
-_ASK_POLL_MS = 80
-_POLL_MS = 250
-_BUSY_POLL_MS = 25
 _DEFAULT_GRACE_S = 4.0
 _LEAVE_LIMIT_S = 10.0
 _RETAIN_FIRST_S, _RETAIN_EVERY_S = 30.0, 3600.0
@@ -91,6 +87,7 @@ class WorkerProcess:
             caps=self.caps.now,
         )
         leases.start()
+        self.broker.listen()
         threading.Thread(target=self._sweep_for_ever, name="sweep", daemon=True).start()
         self._hold = processes.register_worker(
             self.home,
@@ -192,22 +189,6 @@ class LifeCycle(Middleware):
 
     def __init__(self, process: WorkerProcess) -> None:
         self._process = process
-        self._consumers: list[Any] = []
-
-    def before_process_message(self, broker: Broker, message: Any) -> None:
-        self._poll(_BUSY_POLL_MS)
-
-    def after_process_message(self, broker: Broker, message: Any, *, result: Any = None, exception: Any = None) -> None:
-        runner = self._process.runner
-        if runner and not runner.leases.held():
-            self._poll(None)
-
-    def _poll(self, at_most_ms: int | None) -> None:
-        """Where stages run others follow soon: look more often than while all is quiet (None)."""
-        for thread in self._consumers:
-            if thread.consumer is not None:
-                idle = _ASK_POLL_MS if thread.queue_name == ASK else _POLL_MS
-                thread.consumer.timeout = idle if at_most_ms is None else at_most_ms
 
     def after_process_boot(self, broker: Broker) -> None:
         """A worker that cannot boot must not stay: dramatiq would let it wait for messages it can never work on."""
@@ -221,12 +202,10 @@ class LifeCycle(Middleware):
             os._exit(1)
 
     def after_consumer_thread_boot(self, broker: Broker, thread: Any) -> None:
-        """Questions are answered at once, the rest may take half a second; polling makes no spans."""
+        """Looking into a queue makes no spans."""
         from opentelemetry.context import attach, set_value
         from opentelemetry.instrumentation.utils import _SUPPRESS_INSTRUMENTATION_KEY
 
-        thread.worker_timeout = _ASK_POLL_MS if thread.queue_name == ASK else _POLL_MS
-        self._consumers.append(thread)
         attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
 
     def before_worker_shutdown(self, broker: Broker, worker: Any) -> None:

@@ -1,7 +1,8 @@
 """Every event there is: frozen, past tense, flat, JSON-native.
 
 A shipped event is never edited: raise its schema number in `SCHEMA`, add one lift in `codec.py`, add a golden row in
-`tests/golden`. Streams: `job-<job_id>`, `session-<agent>-<key>`, `memory-<memory_id>`, `project-<project_id>`, `budget`.
+`tests/golden`. Streams: `job-<job_id>`, `session-<agent>-<key>`, `memory-<memory_id>`, `project-<project_id>`,
+`budget`, `control-queues`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ __all__ = [
     "EVENTS",
     "SCHEMA",
     "CapsChanged",
+    "ControlEvent",
     "Event",
     "JobEvent",
     "JobFinished",
     "JobKind",
+    "JobPaused",
     "JobRequested",
+    "JobResumed",
     "JobStatus",
     "MemoryAccessed",
     "MemoryAdded",
@@ -41,17 +45,22 @@ __all__ = [
     "ProjectRemoved",
     "ProposalRejected",
     "PublishedFile",
+    "QueuePaused",
+    "QueueResumed",
     "Quote",
+    "SessionDropped",
     "SessionEvent",
     "SessionExtracted",
     "SessionIndexed",
     "SessionQuarantined",
     "SessionReleased",
+    "SessionRetried",
     "SessionScheduled",
     "StageCompleted",
     "StageFailed",
     "StageQuarantined",
     "StageRequested",
+    "StageRetried",
     "StageSkipped",
     "StageStarted",
     "TraceClosed",
@@ -100,13 +109,14 @@ class StageRequested(Event, frozen=True):
 
 
 class StageStarted(Event, frozen=True):
-    """A worker claimed the stage. `takeover`: the attempt before died without a word."""
+    """A worker claimed the stage. `takeover`: the attempt before died without a word; `lost` is what is known of that."""
 
     stage: str
     attempt: int
     worker: str
     ready_ms: int
     takeover: bool = False
+    lost: str | None = None
 
 
 class StageCompleted(Event, frozen=True):
@@ -131,11 +141,22 @@ class StageFailed(Event, frozen=True):
 
 
 class StageQuarantined(Event, frozen=True):
-    """The stage will not be tried again; the rest of the job goes on without it."""
+    """The stage will not be tried again; the rest of the job goes on without it.
+
+    `lost`: what is known of the end of the last attempt, when that died without a word.
+    """
 
     stage: str
     attempts: int
     reason: str
+    lost: str | None = None
+
+
+class StageRetried(Event, frozen=True):
+    """Somebody gave a dead stage another chance: its strikes are forgotten, `revived` are no longer skipped for it."""
+
+    stage: str
+    revived: list[str] = []
 
 
 class StageSkipped(Event, frozen=True):
@@ -200,6 +221,14 @@ class ProposalRejected(Event, frozen=True):
     action: str
     title: str
     reason: str
+
+
+class JobPaused(Event, frozen=True):
+    """No further stage of the job starts before JobResumed; what runs goes on to its end."""
+
+
+class JobResumed(Event, frozen=True):
+    """The job goes on."""
 
 
 class JobFinished(Event, frozen=True):
@@ -280,6 +309,21 @@ class SessionReleased(Event, frozen=True):
 
     job_id: str
     turn_from: int
+
+
+class SessionRetried(Event, frozen=True):
+    """Dead turns `turn_from <= n < turn_to` wait for extraction again."""
+
+    turn_from: int
+    turn_to: int
+
+
+class SessionDropped(Event, frozen=True):
+    """Somebody accepted that the dead turns `turn_from <= n < turn_to` will never be extracted."""
+
+    turn_from: int
+    turn_to: int
+    reason: str
 
 
 # --- memory streams --------------------------------------------------------------------------------
@@ -446,6 +490,19 @@ class CapsChanged(Event, frozen=True):
     per_day_unpriced_tokens: float | None
 
 
+# --- control ---------------------------------------------------------------------------------------
+class QueuePaused(Event, frozen=True):
+    """No stage of the queue starts before QueueResumed; `*` stands for every queue."""
+
+    queue: str
+
+
+class QueueResumed(Event, frozen=True):
+    """Stages of the queue may start again."""
+
+    queue: str
+
+
 JobEvent = (
     JobRequested
     | StageRequested
@@ -454,13 +511,25 @@ JobEvent = (
     | StageFailed
     | StageQuarantined
     | StageSkipped
+    | StageRetried
     | ModelCalled
     | ModelCallFailed
     | ProposalRejected
+    | JobPaused
+    | JobResumed
     | JobFinished
     | TraceClosed
 )
-SessionEvent = SessionIndexed | SessionScheduled | SessionExtracted | SessionQuarantined | SessionReleased
+SessionEvent = (
+    SessionIndexed
+    | SessionScheduled
+    | SessionExtracted
+    | SessionQuarantined
+    | SessionReleased
+    | SessionRetried
+    | SessionDropped
+)
+ControlEvent = QueuePaused | QueueResumed
 MemoryEvent = (
     MemoryAdded
     | MemoryUpdated
@@ -481,9 +550,12 @@ _ALL: tuple[type[Event], ...] = (
     StageFailed,
     StageQuarantined,
     StageSkipped,
+    StageRetried,
     ModelCalled,
     ModelCallFailed,
     ProposalRejected,
+    JobPaused,
+    JobResumed,
     JobFinished,
     TraceClosed,
     SessionIndexed,
@@ -491,6 +563,8 @@ _ALL: tuple[type[Event], ...] = (
     SessionExtracted,
     SessionQuarantined,
     SessionReleased,
+    SessionRetried,
+    SessionDropped,
     MemoryAdded,
     MemoryUpdated,
     MemoryMerged,
@@ -504,6 +578,8 @@ _ALL: tuple[type[Event], ...] = (
     ProjectPublished,
     MemoryAccessed,
     CapsChanged,
+    QueuePaused,
+    QueueResumed,
 )
 EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in _ALL}
 SCHEMA: dict[str, int] = {}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dramatiq.brokers.redis import RedisBroker
 
     from lerim_jobs.log.store import StageRow
+    from lerim_jobs.queue.waking import WakingBroker
 
 __all__ = ["TRACEPARENT", "connect", "queue_length", "safe_url", "send", "send_all"]
 
@@ -24,12 +25,13 @@ TRACEPARENT = "traceparent"
 _SOCKET_TIMEOUT_S = 5.0
 
 
-def connect(url: str, *, middleware: Iterable[Middleware] = ()) -> RedisBroker:
+def connect(url: str, *, middleware: Iterable[Middleware] = ()) -> WakingBroker:
     """A broker with no middleware but the given: retries, limits and results belong to the log."""
     import redis
-    from dramatiq.brokers.redis import RedisBroker
     from redis.backoff import NoBackoff
     from redis.retry import Retry
+
+    from lerim_jobs.queue.waking import WakingBroker
 
     pool = redis.ConnectionPool.from_url(
         url,
@@ -40,7 +42,7 @@ def connect(url: str, *, middleware: Iterable[Middleware] = ()) -> RedisBroker:
         retry=Retry(NoBackoff(), 1),
     )
     client = redis.Redis(connection_pool=pool)
-    return RedisBroker(client=client, middleware=list(middleware))  # type: ignore[no-untyped-call]  # upstream has no types
+    return WakingBroker(client=client, middleware=list(middleware))
 
 
 def send(broker: Broker, row: StageRow, *, delay_ms: int = 0, traceparent: str | None = None) -> None:

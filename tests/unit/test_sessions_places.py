@@ -217,9 +217,9 @@ def test_plain_text_is_left_alone(text: str) -> None:
 )
 def test_redaction_takes_linear_time(piece: str) -> None:
     def seconds(size: int) -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()
         redact(piece * (size // len(piece)))
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     seconds(1000)
     small, large = seconds(20_000), seconds(200_000)
