@@ -25,6 +25,9 @@ test-sessions: install ## Run every session of the folder LERIM_TEST_SESSIONS th
 bench: install ## Print the figures of the README, as ratios within one run
 	@$(BIN)/python -m benchmarks
 
+drill: install ## Ten minutes of faults in a sandbox, then the audit: six zeros (SEED=n draws the same faults)
+	@$(BIN)/lerim drill --minutes 10 --faults 300 $(if $(SEED),--seed $(SEED))
+
 lock: install ## Lock the dependencies again, with hashes and without index addresses
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
@@ -32,4 +35,4 @@ lock: install ## Lock the dependencies again, with hashes and without index addr
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help install demo test test-sessions bench lock clean
+.PHONY: help install demo test test-sessions bench drill lock clean

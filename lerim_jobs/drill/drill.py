@@ -17,11 +17,11 @@ from lerim_jobs.drill.model_server import ModelServer
 from lerim_jobs.drill.provider import Provider
 from lerim_jobs.drill.sandbox import Sandbox
 from lerim_jobs.drill.traffic import Traffic
-from lerim_jobs.errors import JobsError
+from lerim_jobs.errors import QueueUnavailable
 from lerim_jobs.jobs.closing import unclosed_jobs
 from lerim_jobs.log.events import ModelCalled, ModelCallFailed, ProjectAdded
-from lerim_jobs.queue import supervision
 from lerim_jobs.queue.identity import host_name
+from lerim_jobs.queue.processes import workers_running
 from lerim_jobs.views.jobs import JOBS
 from lerim_jobs.views.memories import all_memories
 from lerim_jobs.views.projection import fold_all
@@ -77,7 +77,7 @@ def run(sandbox: Sandbox, server: ModelServer, plan: Plan, say: Say) -> Report:
     traffic = Traffic(sandbox, random.Random(rng.random()))
     injection = Injection(sandbox, provider, random.Random(rng.random()), plan.kinds)
     try:
-        sandbox.up()
+        _wait_for_workers(sandbox, say)
         _break_things(sandbox, traffic, injection, plan, say)
         injection.calm()
         open_jobs = _settle(sandbox, traffic, say)
@@ -96,6 +96,16 @@ def _register_project(sandbox: Sandbox) -> None:
     sandbox.store.append(project_stream(project_id), [added], expected=0)
 
 
+def _wait_for_workers(sandbox: Sandbox, say: Say) -> None:
+    """A busy machine may need long for its first workers; the drill's time begins when they are there."""
+    until = time.monotonic() + _SETTLE_S
+    while not workers_running(sandbox.home):
+        sandbox.keep_up(say)
+        if time.monotonic() > until:
+            raise QueueUnavailable(f"no worker starts in the sandbox: see {str(sandbox.home.logs)!r}")
+        time.sleep(_TICK_S)
+
+
 def _break_things(sandbox: Sandbox, traffic: Traffic, injection: Injection, plan: Plan, say: Say) -> None:
     begin = time.monotonic()
     next_command = next_said = begin
@@ -106,7 +116,7 @@ def _break_things(sandbox: Sandbox, traffic: Traffic, injection: Injection, plan
         if is_over and (happened >= plan.faults or now - begin > 2 * plan.seconds):
             return
         injection.tick()
-        _stand_up(sandbox, say)
+        sandbox.keep_up(say)
         if now >= next_command and len(_open_jobs(sandbox)) < _MOST_OPEN_JOBS:
             traffic.tick()
             next_command = now + _COMMAND_EVERY_S
@@ -118,24 +128,14 @@ def _break_things(sandbox: Sandbox, traffic: Traffic, injection: Injection, plan
         time.sleep(_TICK_S)
 
 
-def _stand_up(sandbox: Sandbox, say: Say) -> None:
-    """A killed supervisor is what a person would notice and mend with `lerim up`."""
-    if supervision.state(sandbox.home).running:
-        return
-    try:
-        sandbox.up()
-    except JobsError as exc:
-        say(f"         not up yet: {exc}")
-
-
 def _settle(sandbox: Sandbox, traffic: Traffic, say: Say) -> list[str]:
     """No more faults: everything that was asked for must come to an end. Returns what did not."""
     say("         no more faults: waiting until all is quiet")
-    _stand_up(sandbox, say)
+    sandbox.keep_up(say)
     traffic.last_sync()
     begin = quiet_since = said = time.monotonic()
     while time.monotonic() - begin < _SETTLE_S:
-        _stand_up(sandbox, say)
+        sandbox.keep_up(say)
         now = time.monotonic()
         busy = any(one.poll() is None for one in sandbox.commands)
         if busy or _open_jobs(sandbox) or unclosed_jobs(sandbox.store):

@@ -106,7 +106,7 @@ class Injection:
 
     # --- processes ---
     def _kill_worker(self) -> bool:
-        return self._kill([one.pid for one in workers_running(self._sandbox.home)])
+        return self._kill(self._workers())
 
     def _kill_master(self) -> bool:
         return self._kill([one.parent for one in workers_running(self._sandbox.home) if one.parent > 1])
@@ -132,12 +132,19 @@ class Injection:
 
     def _stop_worker(self) -> bool:
         """Longer than its lease: it comes back when others have its stages."""
-        pids = [one.pid for one in workers_running(self._sandbox.home)]
+        pids = self._workers()
         pid = self._rng.choice(pids) if pids else 0
         if not pid or not _signal(pid, signal.SIGSTOP):
             return False
-        self._later(LEASE_S + self._rng.uniform(1, 3), lambda: _signal(pid, signal.SIGCONT))
+        self._later(LEASE_S + self._rng.uniform(3, 7), lambda: _signal(pid, signal.SIGCONT))
         return True
+
+    def _workers(self) -> list[int]:
+        """Workers with a stage in flight, where it hurts most; else all of them."""
+        running = {one.pid for one in workers_running(self._sandbox.home)}
+        owners = [row.owner or "" for row in self._sandbox.store.due_stages() if row.state == "running"]
+        busy = {int(owner.split("/")[1]) for owner in owners if owner.count("/") == 3}
+        return sorted(running & busy or running)
 
     def _kill(self, pids: Sequence[int]) -> bool:
         return bool(pids) and _signal(self._rng.choice(pids), signal.SIGKILL)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import deque
@@ -42,8 +43,7 @@ class ModelServer:
     def __enter__(self) -> ModelServer:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
@@ -109,6 +109,16 @@ class ModelServer:
         """Remember what was charged for an answer."""
         with self._lock:
             self.served.append(usage)
+
+
+class _Server(ThreadingHTTPServer):
+    """Clients that die in mid-request are what this server is for."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lerim_jobs import config, faults
 from lerim_jobs.config import ROLES
+from lerim_jobs.errors import JobsError
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.paths import Home
 from lerim_jobs.queue import supervision
@@ -53,6 +56,7 @@ class Sandbox:
     url: str
     workers: int = 2
     commands: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _starting: threading.Thread | None = None
 
     def __post_init__(self) -> None:
         for folder in (self.home.root, self.project, self.sessions, self.fault_folder):
@@ -103,8 +107,23 @@ class Sandbox:
         """Start workers and scheduler in the background, if they are not there."""
         supervision.up(self.home, self.settings, self.env, workers=self.workers)
 
+    def keep_up(self, say: Callable[[str], None]) -> None:
+        """Start what was killed, as a person would with `lerim up`, while everything else goes on."""
+        busy = self._starting is not None and self._starting.is_alive()
+        if not busy and not supervision.state(self.home).running:
+            self._starting = threading.Thread(target=self._try_up, args=(say,), daemon=True)
+            self._starting.start()
+
+    def _try_up(self, say: Callable[[str], None]) -> None:
+        try:
+            self.up()
+        except JobsError as exc:
+            say(f"         not up yet: {exc}")
+
     def down(self) -> None:
         """End all of it, commands first."""
+        if self._starting:
+            self._starting.join()
         for command in self.commands:
             command.kill()
             command.wait()

@@ -128,6 +128,8 @@ def _start(home: Home, env: Mapping[str, str], config: str) -> None:
     path = home.run / "supervisord.conf"
     path.touch(mode=0o600)
     path.write_text(config, "utf-8")
+    # A killed supervisord leaves its number behind, which would be taken for the new one's.
+    (home.run / "supervisord.pid").unlink(missing_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", "supervisor.supervisord", "-c", "run/supervisord.conf"],
         env={**env, MARK: fresh, "LERIM_HOME": str(home.root)},
