@@ -34,6 +34,9 @@ eval: install ## Print how often search finds what was asked for; LERIM_LOCOMO=F
 bench-idle: install ## Print what everything costs while idle, over LERIM_BENCH_IDLE_S seconds (60)
 	@$(BIN)/python -m benchmarks --idle $${LERIM_BENCH_IDLE_S:-60}
 
+drill: install ## Ten minutes of faults in a sandbox, then the audit: six zeros (SEED=n draws the same faults)
+	@$(BIN)/lerim drill --minutes 10 --faults 300 $(if $(SEED),--seed $(SEED))
+
 lock: install ## Lock the dependencies again, with hashes and without index addresses
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
@@ -41,4 +44,4 @@ lock: install ## Lock the dependencies again, with hashes and without index addr
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help install demo test test-sessions bench bench-search bench-idle eval lock clean
+.PHONY: help install demo test test-sessions bench bench-search bench-idle drill eval lock clean

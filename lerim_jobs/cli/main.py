@@ -27,6 +27,8 @@ _COMMANDS = {
     "models": "lerim_jobs.cli.models:models",
     "report": "lerim_jobs.cli.report:report_command",
     "usage": "lerim_jobs.cli.usage:usage_command",
+    "audit": "lerim_jobs.cli.audit:audit",
+    "drill": "lerim_jobs.cli.drill:drill",
     "memory": "lerim_jobs.cli.memory:memory",
     "trace": "lerim_jobs.cli.trace:trace",
     "context": "lerim_jobs.cli.context:context",

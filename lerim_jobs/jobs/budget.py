@@ -129,6 +129,7 @@ def admit(
     `first` looks at the log in the same transaction and may raise: then nothing is reserved.
     """
     with store.write() as tx:
+        _note_caps(tx, settings.budget)
         first(tx)
         calls, now = _load(tx), tx.now_ms()
         _expire(calls, now)
@@ -144,7 +145,6 @@ def admit(
         if settings.providers.get(wish.provider):
             calls.starts.setdefault(wish.provider, []).append(now)
         _save(tx, calls)
-        _note_caps(tx, settings.budget)
     return 0.0
 
 

@@ -171,7 +171,8 @@ class ModelCalled(Event, frozen=True):
 
     `failed` lists the models that were tried before, as `{"model", "error_type"}`; `cost_usd` None = price unknown.
     `asked_version` is the job stream's version when the request was let out: an answer to the same request that stands
-    above it was still on its way then. None: nothing was reserved for it, or it was not noted.
+    above it was still on its way then. `caps_version` is the budget stream's: the caps it was let out under. None: nothing
+    was reserved for it.
     """
 
     stage: str
@@ -192,6 +193,7 @@ class ModelCalled(Event, frozen=True):
     session_id: str | None = None
     project_id: str | None = None
     asked_version: int | None = None
+    caps_version: int | None = None
 
 
 class ModelCallFailed(Event, frozen=True):
@@ -212,6 +214,7 @@ class ModelCallFailed(Event, frozen=True):
     failed: list[dict[str, str]] = []
     session_id: str | None = None
     project_id: str | None = None
+    caps_version: int | None = None
 
 
 class ProposalRejected(Event, frozen=True):

@@ -6,6 +6,7 @@ person's edit: it becomes an event; where the memory moved on meanwhile, both ar
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from lerim_jobs import faults
 from lerim_jobs.ids import digest
 from lerim_jobs.log.events import MemoryArchived, MemoryEdited, PublishedFile
 from lerim_jobs.memory.files import BadFile, default_path, parse, render
@@ -161,6 +163,8 @@ def _replace(target: Path, data: bytes) -> None:
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".lerim-", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if faults.armed(faults.DISK_FULL):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -28,7 +28,7 @@ from lerim_jobs.queue.broker import safe_url
 from lerim_jobs.queue.locks import exclusive, exclusive_now, shared
 from lerim_jobs.queue.termination import Known, end
 
-__all__ = ["RedisAddress", "address", "ensure", "hold", "stop"]
+__all__ = ["RedisAddress", "Servers", "address", "ensure", "hold", "servers", "stop"]
 
 _log = logging.getLogger(__name__)
 _MAX_SOCKET_BYTES = 100
@@ -42,6 +42,13 @@ class RedisAddress(msgspec.Struct, frozen=True):
     url: str
     embedded: bool
     started: bool = False
+
+
+class Servers(msgspec.Struct, frozen=True):
+    """Redis processes of a state folder: the recorded one, and any other."""
+
+    recorded: int | None
+    strays: list[int]
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -72,6 +79,20 @@ def ensure(home: Home, settings: Settings, env: Mapping[str, str]) -> RedisAddre
             return RedisAddress(server.url(record.socket), embedded=True)
         record = _start(home, env)
     return RedisAddress(server.url(record.socket), embedded=True, started=True)
+
+
+def servers(home: Home) -> Servers:
+    """Look at what runs; nothing is started or stopped."""
+    import psutil
+
+    record = _read(home)
+    recorded = record.pid if record and identity.still_runs(record.pid, record.start) else None
+    folder, found = os.path.realpath(home.redis), []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.name() in ("redis-server", "valkey-server") and process.cwd() == folder:
+                found.append(process.pid)
+    return Servers(recorded, [pid for pid in found if pid != recorded])
 
 
 @contextmanager

@@ -25,9 +25,11 @@ from lerim_jobs.queue.locks import exclusive
 from lerim_jobs.queue.processes import ProcessInfo, schedulers_running, workers_running
 from lerim_jobs.queue.termination import Ended, Known, end, marked, tops
 
-__all__ = ["DownReport", "Supervision", "down", "state", "up"]
+__all__ = ["MARK", "DownReport", "Supervision", "down", "mark", "state", "up"]
 
-_MARK = "LERIM_SUPERVISED"
+MARK = "LERIM_SUPERVISED"
+"""Environment variable of everything that `up` started: whose it is."""
+
 _BOOT_S = 10.0
 _MAX_SOCKET_BYTES = 90
 _UP_S = 40.0
@@ -113,15 +115,24 @@ def state(home: Home) -> Supervision:
     )
 
 
+def mark(home: Home) -> str | None:
+    """The mark of what runs in the background now; None when no supervisor does."""
+    record = _read_record(home)
+    alive = record is not None and (record.pid == 0 or identity.still_runs(record.pid, record.start))
+    return record.mark if record and alive else None
+
+
 def _start(home: Home, env: Mapping[str, str], config: str) -> None:
-    mark = secrets.token_hex(16)
-    _write_record(home, _Record(mark))
+    fresh = secrets.token_hex(16)
+    _write_record(home, _Record(fresh))
     path = home.run / "supervisord.conf"
     path.touch(mode=0o600)
     path.write_text(config, "utf-8")
+    # A killed supervisord leaves its number behind, which would be taken for the new one's.
+    (home.run / "supervisord.pid").unlink(missing_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", "supervisor.supervisord", "-c", "run/supervisord.conf"],
-        env={**env, _MARK: mark, "LERIM_HOME": str(home.root)},
+        env={**env, MARK: fresh, "LERIM_HOME": str(home.root)},
         cwd=home.root,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -132,7 +143,7 @@ def _start(home: Home, env: Mapping[str, str], config: str) -> None:
         reason = (done.stderr or done.stdout).strip().partition("\n")[0] or "it gave no reason"
         raise QueueUnavailable(f"supervisord does not start: {reason}")
     pid = _pid(home)
-    _write_record(home, _Record(mark, pid, identity.started_at(pid)))
+    _write_record(home, _Record(fresh, pid, identity.started_at(pid)))
     _wake(home)
 
 
@@ -168,7 +179,7 @@ def _end_leftovers(home: Home, record: _Record | None) -> Ended:
     """What carries the mark, and what registered itself here; a command's own worker is the command's to end."""
     registered = [*_lasting(workers_running(home)), *schedulers_running(home)]
     left = {Known(info.pid, info.start) for info in registered}
-    left.update(marked(_MARK, record.mark) if record else ())
+    left.update(marked(MARK, record.mark) if record else ())
     ended = end(left, limit_s=_LEFTOVERS_S, ask=tops(list(left)))
     workers_running(home), schedulers_running(home)  # forgets the records of the dead
     return ended

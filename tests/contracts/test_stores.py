@@ -194,3 +194,14 @@ def run_threads(work: Callable[[], None], count: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_views_and_blobs_can_be_listed(store: Store) -> None:
+    with store.write() as tx:
+        tx.put_doc("jobs", "a", b"1")
+        tx.put_doc("jobs", "b", b"2")
+        tx.put_doc("_spent", "c", b"3")
+    assert store.doc_views() == ["_spent", "jobs"]
+    hashes = sorted(store.put_blob(data) for data in (b"one", b"two", b"three"))
+    assert store.blob_hashes() == hashes
+    assert store.blob_hashes(hashes[0], limit=1) == [hashes[1]]

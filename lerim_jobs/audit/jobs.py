@@ -1,0 +1,88 @@
+"""Every job ends, every stage of a finished one is settled once, and a job that goes on has something that can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from lerim_jobs.audit.finding import Breach, Zero, each
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.events import (
+    JobFinished,
+    JobRequested,
+    StageCompleted,
+    StageQuarantined,
+    StageRequested,
+    StageSkipped,
+)
+from lerim_jobs.log.store import Store
+
+__all__ = ["account_for_jobs"]
+
+_TYPES = ("JobRequested", "StageRequested", "StageCompleted", "StageQuarantined", "StageSkipped", "JobFinished")
+
+
+@dataclass(slots=True)
+class _Job:
+    open: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)
+
+
+def account_for_jobs(store: Store) -> Zero:
+    """Only jobs that are not finished are kept in memory."""
+    jobs: dict[str, _Job] = {}
+    breaches: list[Breach] = []
+    counts = {"jobs": 0, "stages": 0, "files": 0}
+    for row in each(store, _TYPES):
+        job_id = row.stream.removeprefix("job-")
+        counts["jobs"] += isinstance(row.event, JobRequested)
+        counts["stages"] += isinstance(row.event, StageRequested)
+        breaches += _apply(store, jobs.setdefault(job_id, _Job()), job_id, row, counts)
+        if isinstance(row.event, JobFinished):
+            del jobs[job_id]
+    for job_id, job in jobs.items():
+        breaches += _unfinished(store, job_id, job)
+    return Zero("unaccounted", breaches, counts, "", {"jobs_open": len(jobs)})
+
+
+def _apply(store: Store, job: _Job, job_id: str, row: Recorded, counts: dict[str, int]) -> Iterator[Breach]:
+    match row.event:
+        case StageRequested(stage=stage):
+            job.open.add(stage)
+        case StageQuarantined(stage=stage) | StageSkipped(stage=stage):
+            job.open.discard(stage)
+        case StageCompleted(stage=stage) as completed:
+            if stage in job.done:
+                yield Breach(f"{job_id} {stage}", f"it was completed again in attempt {completed.attempt}")
+            job.open.discard(stage)
+            job.done.add(stage)
+            if stage == "index":
+                yield from _files(store, job_id, completed, counts)
+        case JobFinished(status=status):
+            if job.open and status != "cancelled":
+                some = ", ".join(sorted(job.open)[:3])
+                yield Breach(job_id, f"it ended while {len(job.open)} of its stages were open: {some}")
+        case _:
+            pass
+
+
+def _files(store: Store, job_id: str, completed: StageCompleted, counts: dict[str, int]) -> Iterator[Breach]:
+    blob = completed.output_blob
+    output = msgspec.json.decode(store.blob(blob)) if blob else completed.output
+    found, skipped = output.get("found", 0), output.get("skipped", 0)
+    counts["files"] += found
+    known = output.get("indexed", 0) + output.get("unchanged", 0) + skipped
+    if found != known:
+        yield Breach(job_id, f"it found {found} session files and says of {known} what became of them")
+    if skipped != sum(output.get("skipped_reasons", {}).values()):
+        yield Breach(job_id, "it skipped session files without a reason")
+
+
+def _unfinished(store: Store, job_id: str, job: _Job) -> Iterator[Breach]:
+    rows = {row.stage: row for row in store.job_stages(job_id)}
+    if not any(row.state in ("ready", "running") for row in rows.values()):
+        yield Breach(job_id, "it is not finished, and none of its stages can run")
+    for stage in sorted(job.open - rows.keys()):
+        yield Breach(f"{job_id} {stage}", "the log expects it and no worker can claim it")

@@ -1,0 +1,192 @@
+"""The faults of a drill, each a small function; what must be undone later is undone by `tick` or `calm`."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from lerim_jobs import faults
+from lerim_jobs.drill import provider
+from lerim_jobs.drill.provider import MADE_UP, Provider
+from lerim_jobs.drill.sandbox import LEASE_S, Sandbox
+from lerim_jobs.jobs import budget
+from lerim_jobs.paths import memory_dir
+from lerim_jobs.queue import supervision
+from lerim_jobs.queue.embedded import servers
+from lerim_jobs.queue.processes import schedulers_running, workers_running
+
+__all__ = ["KINDS", "Injection"]
+
+_WEIGHTS = {
+    "kill_worker": 3,
+    "kill_master": 1,
+    "kill_scheduler": 1,
+    "kill_supervisor": 1,
+    "kill_redis": 2,
+    "kill_redis_and_data": 2,
+    "stop_worker": 4,
+    **{f"die_{point}": 2 for point in faults.POINTS},
+    **dict.fromkeys(provider.FAULTS, 3),
+    MADE_UP: 3,
+    "disk_full": 2,
+    "clock_jump": 2,
+    "hand_edit": 4,
+    "budget_hit": 2,
+}
+KINDS = tuple(_WEIGHTS)
+
+
+class Injection:
+    """`done` counts what really happened: a point that nobody came by, or a fault that no request met, does not count."""
+
+    def __init__(self, sandbox: Sandbox, served: Provider, rng: random.Random, kinds: Sequence[str]) -> None:
+        self._sandbox, self._provider, self._rng = sandbox, served, rng
+        self._kinds = list(kinds or KINDS)
+        self._undo: list[tuple[float, Callable[[], object]]] = []
+        self._armed: set[str] = set()
+        self._done: Counter[str] = Counter()
+
+    @property
+    def done(self) -> Counter[str]:
+        """Faults so far, by kind."""
+        self._collect()
+        return self._done + self._provider.met
+
+    def inject(self) -> str:
+        """Draw one fault and let it happen; returns its name, empty when it was not possible now."""
+        kind = self._rng.choices(self._kinds, [_WEIGHTS[one] for one in self._kinds])[0]
+        return kind if self._happens(kind) else ""
+
+    def tick(self) -> None:
+        """Undo what has lasted long enough."""
+        now = time.monotonic()
+        due = [action for at, action in self._undo if at <= now]
+        self._undo = [one for one in self._undo if one[0] > now]
+        for action in due:
+            action()
+
+    def calm(self) -> None:
+        """Undo everything, disarm everything."""
+        for _, action in self._undo:
+            action()
+        self._undo = []
+        self._provider.calm()
+        self._collect()
+        for point in self._armed:
+            (self._sandbox.fault_folder / point).unlink(missing_ok=True)
+        self._armed = set()
+
+    def _happens(self, kind: str) -> bool:
+        if kind in provider.FAULTS or kind == MADE_UP:
+            self._provider.next_meets(kind)
+            return True
+        if kind.startswith("die_"):
+            point = kind.removeprefix("die_")
+            (self._sandbox.fault_folder / point).touch()
+            self._armed.add(point)
+            return True
+        happened = bool(getattr(self, f"_{kind}")())
+        self._done[kind] += happened
+        return happened
+
+    def _collect(self) -> None:
+        for point in list(self._armed):
+            if not (self._sandbox.fault_folder / point).exists():
+                self._armed.discard(point)
+                self._done[f"die_{point}"] += 1
+
+    def _later(self, seconds: float, action: Callable[[], object]) -> None:
+        self._undo.append((time.monotonic() + seconds, action))
+
+    # --- processes ---
+    def _kill_worker(self) -> bool:
+        return self._kill(self._workers())
+
+    def _kill_master(self) -> bool:
+        return self._kill([one.parent for one in workers_running(self._sandbox.home) if one.parent > 1])
+
+    def _kill_scheduler(self) -> bool:
+        return self._kill([one.pid for one in schedulers_running(self._sandbox.home)])
+
+    def _kill_supervisor(self) -> bool:
+        pid = supervision.state(self._sandbox.home).pid
+        return self._kill([pid] if pid else [])
+
+    def _kill_redis(self) -> bool:
+        pid = servers(self._sandbox.home).recorded
+        return self._kill([pid] if pid else [])
+
+    def _kill_redis_and_data(self) -> bool:
+        if not self._kill_redis():
+            return False
+        for path in self._sandbox.home.redis.iterdir():
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return True
+
+    def _stop_worker(self) -> bool:
+        """Longer than its lease: it comes back when others have its stages."""
+        pids = self._workers()
+        pid = self._rng.choice(pids) if pids else 0
+        if not pid or not _signal(pid, signal.SIGSTOP):
+            return False
+        self._later(LEASE_S + self._rng.uniform(3, 7), lambda: _signal(pid, signal.SIGCONT))
+        return True
+
+    def _workers(self) -> list[int]:
+        """Workers with a stage in flight, where it hurts most; else all of them."""
+        running = {one.pid for one in workers_running(self._sandbox.home)}
+        owners = [row.owner or "" for row in self._sandbox.store.due_stages() if row.state == "running"]
+        busy = {int(owner.split("/")[1]) for owner in owners if owner.count("/") == 3}
+        return sorted(running & busy or running)
+
+    def _kill(self, pids: Sequence[int]) -> bool:
+        return bool(pids) and _signal(self._rng.choice(pids), signal.SIGKILL)
+
+    # --- the machine ---
+    def _disk_full(self) -> bool:
+        path = self._sandbox.fault_folder / faults.DISK_FULL
+        path.touch()
+        self._later(self._rng.uniform(0.3, 1.5), lambda: path.unlink(missing_ok=True))
+        return True
+
+    def _clock_jump(self) -> bool:
+        """Past every lease, and back."""
+        path = self._sandbox.fault_folder / faults.CLOCK
+        path.write_text(str(self._rng.choice((-1, 1)) * self._rng.randint(4000, 9000)), "ascii")
+        self._later(self._rng.uniform(1, 3), lambda: path.unlink(missing_ok=True))
+        return True
+
+    # --- people ---
+    def _hand_edit(self) -> bool:
+        files = sorted(memory_dir(self._sandbox.project).glob("*/*.md"))
+        if not files:
+            return False
+        path = self._rng.choice(files)
+        with suppress(OSError):
+            text = path.read_text("utf-8")
+            marker = "\n<!-- proof:"
+            path.write_text(text.replace(marker, f"\nChanged by hand, {self._rng.random():.6f}.\n{marker}", 1), "utf-8")
+            return marker in text
+        return False
+
+    def _budget_hit(self) -> bool:
+        """The next calls are over the cap of the day; a moment later it is raised."""
+        used = budget.spent(self._sandbox.store).usd
+        self._sandbox.set_cap(f"{used + 0.001:.6f}")
+        self._later(self._rng.uniform(2, 4), lambda: self._sandbox.set_cap("inf"))
+        return True
+
+
+def _signal(pid: int, number: signal.Signals) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True

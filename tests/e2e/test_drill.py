@@ -1,0 +1,66 @@
+"""Acceptance B3, B8: the short drill ends with six zeros; without fencing and quote check the same drill finds it out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+SABOTAGE = textwrap.dedent(
+    '''
+    """Workers without fencing and without quote checks; loaded by every python that finds it, it changes workers only."""
+
+    import sys
+
+    if "workers" in sys.orig_argv:
+        from lerim_jobs.jobs import claims
+        from lerim_jobs.sessions import transcript
+
+        claims._fenced = lambda tx, held: tx.stage(held.job_id, held.stage)
+        transcript.find_quote = lambda turns, quote: turns[0] if turns else None
+    '''
+)
+
+
+def drill(tmp_path: Path, *arguments: str, path: str = "") -> tuple[int, dict[str, Any], str]:
+    python_path = os.pathsep.join(part for part in (path, os.environ.get("PYTHONPATH", "")) if part)
+    env = {**os.environ, "TMPDIR": str(tmp_path), **({"PYTHONPATH": python_path} if python_path else {})}
+    done = subprocess.run(
+        [sys.executable, "-m", "lerim_jobs.cli", "drill", "--json", *arguments],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+def test_a_short_drill_ends_with_six_zeros(tmp_path: Path) -> None:
+    code, report, said = drill(tmp_path, "--minutes", "0.4", "--faults", "14", "--seed", "5")
+    assert code == 0, (json.dumps(report, indent=1), said)
+    assert sum(report["faults"].values()) >= 14
+    assert len(report["faults"]) >= 5
+    assert report["audit"]["checked"]["model_calls"] == report["calls"]["recorded"] > 10
+    assert report["memories"] > 5
+    assert (report["open_jobs"], report["sandbox"]) == ([], None)
+    assert list(tmp_path.glob("lerim-drill-*")) == []
+
+
+def test_the_drill_finds_missing_fencing_and_a_missing_quote_check(tmp_path: Path) -> None:
+    saboteur = tmp_path / "saboteur"
+    saboteur.mkdir()
+    (saboteur / "sitecustomize.py").write_text(SABOTAGE, "utf-8")
+    kinds = ("--only", "stop_worker", "--only", "made_up_quote")
+    code, report, _ = drill(tmp_path, "--minutes", "0.4", "--faults", "10", "--seed", "5", *kinds, path=str(saboteur))
+    assert code == 1
+    assert Path(report["sandbox"]).is_dir()
+    assert report["audit"]["unsupported_memories"] >= 1
+    found = [one["what"] for one in report["audit"]["breaches"]["unaccounted"]]
+    assert any("it was completed again" in what for what in found), found
