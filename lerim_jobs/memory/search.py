@@ -33,13 +33,16 @@ __all__ = ["Document", "Hit", "SearchIndex", "index_of", "search_memories"]
 
 T = TypeVar("T")
 _SCHEMA = 2
+_COMMON = 500
+"""Rows from which on a word is common: counting them takes a while, so it is done ahead."""
 _BATCH = 2000
 _TYPES = (*MEMORIES.types, "SessionIndexed")
 _TOKENIZER = "porter unicode61"
 _ARCHIVED = "archived0"
 _FORGOTTEN = ("redacted", "undone")
 _DDL = f"""
-CREATE TABLE about(position INTEGER NOT NULL, event_id TEXT NOT NULL);
+CREATE TABLE about(position INTEGER NOT NULL, event_id TEXT NOT NULL, counted_rows INTEGER NOT NULL);
+CREATE TABLE common(term TEXT PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE known(
   memory_id TEXT PRIMARY KEY, row INTEGER NOT NULL UNIQUE, version INTEGER NOT NULL, project_id TEXT NOT NULL,
   status TEXT NOT NULL, kind TEXT NOT NULL, confidence REAL NOT NULL, updated_ms INTEGER NOT NULL, accessed_ms INTEGER NOT NULL);
@@ -47,7 +50,7 @@ CREATE INDEX known_by_project ON known(project_id, status, updated_ms);
 CREATE TABLE sources(stream TEXT NOT NULL, memory_id TEXT NOT NULL, PRIMARY KEY(stream, memory_id)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE texts USING fts5({", ".join(COLUMNS)}, content='', contentless_delete=1, tokenize='{_TOKENIZER}');
 CREATE VIRTUAL TABLE terms USING fts5vocab(texts, 'row');
-INSERT INTO about VALUES(0, '');
+INSERT INTO about VALUES(0, '', 0);
 """
 
 
@@ -135,6 +138,17 @@ class SearchIndex:
                         self._put(document)
                     self._db.execute("UPDATE about SET position = ?, event_id = ?", (mark.position, mark.id))
             position = self._position()
+        self._count_common()
+
+    def _count_common(self) -> None:
+        """Count common words again once the index has grown by a tenth."""
+        rows = self._rows()
+        (counted,) = next(self._db.execute("SELECT counted_rows FROM about"))
+        if rows >= _COMMON and rows > counted * 1.1:
+            with immediate(self._db):
+                self._db.execute("DELETE FROM common")
+                self._db.execute("INSERT INTO common SELECT term, doc FROM terms WHERE doc >= ?", (_COMMON,))
+                self._db.execute("UPDATE about SET counted_rows = ?", (rows,))
 
     def _changed(self, store: Store, rows: Sequence[Recorded]) -> list[Document]:
         """Memories these events changed, and those whose session has grown: the turn behind a quote may be there now."""
@@ -144,6 +158,8 @@ class SearchIndex:
                 quoting = self._db.execute("SELECT memory_id FROM sources WHERE stream = ?", (row.stream,))
                 ids.update((memory_id, None) for (memory_id,) in quoting)
             else:
+                # At its last change, so that rows are in the order of changes however far the index was behind.
+                ids.pop(MEMORIES.key(row), None)
                 ids[MEMORIES.key(row)] = None
         neighbours = Neighbours(store)
         return [Document(memory, neighbours.around(memory.quotes)) for memory in load_memories(store, ids)]
@@ -157,9 +173,9 @@ class SearchIndex:
     def _start_anew(self) -> None:
         with immediate(self._db):
             self._db.execute("INSERT INTO texts(texts) VALUES('delete-all')")
-            self._db.execute("DELETE FROM known")
-            self._db.execute("DELETE FROM sources")
-            self._db.execute("UPDATE about SET position = 0, event_id = ''")
+            for table in ("known", "sources", "common"):
+                self._db.execute(f"DELETE FROM {table}")
+            self._db.execute("UPDATE about SET position = 0, event_id = '', counted_rows = 0")
 
     def _put(self, document: Document) -> None:
         one = document.memory
@@ -191,7 +207,7 @@ class SearchIndex:
         wanted = self._words(query)
         if not wanted:
             return []
-        (rows,) = next(self._db.execute("SELECT MAX(row) FROM known"))
+        rows = self._rows()
         share = min(1.0, sum(map(self._rows_with, projects)) / rows) if projects else 1.0
         choice = tiers(wanted, rows=rows, share=share)
         at = next((n for n, tier in enumerate(choice) if tier.expected <= MOST_RANKED), len(choice) - 1)
@@ -202,8 +218,8 @@ class SearchIndex:
         while len(best) < limit and at > 0:
             at -= 1
             best |= self._ranked(choice[at], wanted, scope)
-        top = heapq.nsmallest(limit, ((-score, memory_id) for memory_id, score in best.items()))
-        return [Hit(memory_id, -score) for score, memory_id in top]
+        top = heapq.nlargest(limit, ((score, row) for row, score in best.items()))
+        return sorted((Hit(self._id_of(row), score) for score, row in top), key=lambda hit: (-hit.score, hit.memory_id))
 
     def _words(self, query: str) -> list[Word]:
         """The words that are in the index at all; those with one stem count once."""
@@ -218,14 +234,23 @@ class SearchIndex:
         return list(found.values())
 
     def _rows_with(self, token: str) -> int:
-        return sum(rows for (rows,) in self._db.execute("SELECT doc FROM terms WHERE term = ?", (token,)))
+        for table, column in (("common", "rows"), ("terms", "doc")):
+            for (rows,) in self._db.execute(f"SELECT {column} FROM {table} WHERE term = ?", (token,)):
+                return int(rows)
+        return 0
 
-    def _ranked(self, tier: Tier, wanted: list[Word], scope: str) -> dict[str, float]:
-        """Memory ids and scores of the newest rows that match. The words come once more, last, to be ranked by."""
+    def _rows(self) -> int:
+        return int(next(self._db.execute("SELECT COALESCE(MAX(row), 0) FROM known"))[0])
+
+    def _id_of(self, row: int) -> str:
+        return str(next(self._db.execute("SELECT memory_id FROM known WHERE row = ?", (row,)))[0])
+
+    def _ranked(self, tier: Tier, wanted: list[Word], scope: str) -> dict[int, float]:
+        """Rows and scores of the newest that match. The words come once more, last, to be ranked by."""
         self._scorer.rank_by(wanted)
         match = f"{scope.format(tier.expression)} AND ({everything(wanted)})"
-        sql = f"SELECT rowid AS n, score(texts) AS s FROM texts WHERE texts MATCH ? ORDER BY rowid DESC LIMIT {MOST_RANKED}"
-        return dict(self._db.execute(f"SELECT memory_id, s FROM ({sql}) JOIN known ON row = n", (match,)))
+        sql = f"SELECT rowid, score(texts) FROM texts WHERE texts MATCH ? ORDER BY rowid DESC LIMIT {MOST_RANKED}"
+        return dict(self._db.execute(sql, (match,)))
 
     # --- the file ---
     def _opened(self) -> apsw.Connection:
