@@ -8,10 +8,9 @@ and models: they are cut into words and never reach FTS5 as syntax.
 from __future__ import annotations
 
 import heapq
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,36 +21,22 @@ from lerim_jobs.errors import StoreUnavailable
 from lerim_jobs.ids import derived
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.store import Store
+from lerim_jobs.memory import index_file
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.neighbours import Neighbours
 from lerim_jobs.memory.ranking import COLUMNS, MOST_RANKED, Scorer, Tier, Word, everything, tiers, words
-from lerim_jobs.queue.locks import exclusive
 from lerim_jobs.sqlite import immediate
 from lerim_jobs.views.memories import MEMORIES, load_memories
 
 __all__ = ["Document", "Hit", "SearchIndex", "index_of", "search_memories"]
 
 T = TypeVar("T")
-_SCHEMA = 2
 _COMMON = 500
 """Rows from which on a word is common: counting them takes a while, so it is done ahead."""
 _BATCH = 2000
 _TYPES = (*MEMORIES.types, "SessionIndexed")
-_TOKENIZER = "porter unicode61"
 _ARCHIVED = "archived0"
 _FORGOTTEN = ("redacted", "undone")
-_DDL = f"""
-CREATE TABLE about(position INTEGER NOT NULL, event_id TEXT NOT NULL, counted_rows INTEGER NOT NULL);
-CREATE TABLE common(term TEXT PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE known(
-  memory_id TEXT PRIMARY KEY, row INTEGER NOT NULL UNIQUE, version INTEGER NOT NULL, project_id TEXT NOT NULL,
-  status TEXT NOT NULL, kind TEXT NOT NULL, confidence REAL NOT NULL, updated_ms INTEGER NOT NULL, accessed_ms INTEGER NOT NULL);
-CREATE INDEX known_by_project ON known(project_id, status, updated_ms);
-CREATE TABLE sources(stream TEXT NOT NULL, memory_id TEXT NOT NULL, PRIMARY KEY(stream, memory_id)) WITHOUT ROWID;
-CREATE VIRTUAL TABLE texts USING fts5({", ".join(COLUMNS)}, content='', contentless_delete=1, tokenize='{_TOKENIZER}');
-CREATE VIRTUAL TABLE terms USING fts5vocab(texts, 'row');
-INSERT INTO about VALUES(0, '', 0);
-"""
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -254,35 +239,7 @@ class SearchIndex:
 
     # --- the file ---
     def _opened(self) -> apsw.Connection:
-        if self._path is None:
-            return self._prepared(apsw.Connection(":memory:"))
-        with exclusive(Path(f"{self._path}.lock")):
-            try:
-                return self._from_file(self._path)
-            except (apsw.CorruptError, apsw.NotADBError):
-                _remove(self._path)
-                return self._from_file(self._path)
-
-    def _from_file(self, path: Path) -> apsw.Connection:
-        # Made by us, so that SQLite gives its companions the same mode. Never opened again beside SQLite: closing it would
-        # drop the locks that other connections of this process hold.
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        db = apsw.Connection(str(path))
-        db.set_busy_timeout(10_000)
-        if db.pragma("user_version") not in (0, _SCHEMA):
-            db.close()
-            _remove(path)
-            return self._from_file(path)
-        db.pragma("journal_mode", "wal")
-        db.pragma("synchronous", "normal")
-        return self._prepared(db)
-
-    def _prepared(self, db: apsw.Connection) -> apsw.Connection:
-        if db.pragma("user_version") == 0:
-            with immediate(db):
-                db.execute(_DDL)
-                db.pragma("user_version", _SCHEMA)
+        db = index_file.opened(self._path)
         db.register_fts5_function("score", self._scorer)
         return db
 
@@ -294,15 +251,11 @@ class SearchIndex:
             except (apsw.CorruptError, apsw.NotADBError):
                 if self._path is None or self._store is None:
                     raise
-                self._replace(self._path)
+                self._db.close()
+                index_file.removed(self._path)
+                self._db = self._opened()
                 self._catch_up(self._store)
                 return action()
-
-    def _replace(self, path: Path) -> None:
-        with exclusive(Path(f"{path}.lock")):
-            self._db.close()
-            _remove(path)
-        self._db = self._opened()
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -338,9 +291,3 @@ def _scope(projects: Sequence[str], include_archived: bool) -> str:
 def _project(project_id: str) -> str:
     """A project as one token. It ends in a digit, which the stemmer leaves alone."""
     return f"p{derived(project_id)}0"
-
-
-def _remove(path: Path) -> None:
-    for ending in ("", "-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            Path(f"{path}{ending}").unlink()
