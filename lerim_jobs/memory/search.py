@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,33 +21,22 @@ from lerim_jobs.errors import StoreUnavailable
 from lerim_jobs.ids import derived
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.store import Store
+from lerim_jobs.memory import index_file
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.neighbours import Neighbours
 from lerim_jobs.memory.ranking import COLUMNS, MOST_RANKED, Scorer, Tier, Word, everything, tiers, words
-from lerim_jobs.queue.locks import exclusive
-from lerim_jobs.sqlite import immediate, open_wal
+from lerim_jobs.sqlite import immediate
 from lerim_jobs.views.memories import MEMORIES, load_memories
 
 __all__ = ["Document", "Hit", "SearchIndex", "index_of", "search_memories"]
 
 T = TypeVar("T")
-_SCHEMA = 2
+_COMMON = 500
+"""Rows from which on a word is common: counting them takes a while, so it is done ahead."""
 _BATCH = 2000
 _TYPES = (*MEMORIES.types, "SessionIndexed")
-_TOKENIZER = "porter unicode61"
 _ARCHIVED = "archived0"
 _FORGOTTEN = ("redacted", "undone")
-_DDL = f"""
-CREATE TABLE about(position INTEGER NOT NULL, event_id TEXT NOT NULL);
-CREATE TABLE known(
-  memory_id TEXT PRIMARY KEY, row INTEGER NOT NULL UNIQUE, version INTEGER NOT NULL, project_id TEXT NOT NULL,
-  status TEXT NOT NULL, kind TEXT NOT NULL, confidence REAL NOT NULL, updated_ms INTEGER NOT NULL, accessed_ms INTEGER NOT NULL);
-CREATE INDEX known_by_project ON known(project_id, status, updated_ms);
-CREATE TABLE sources(stream TEXT NOT NULL, memory_id TEXT NOT NULL, PRIMARY KEY(stream, memory_id)) WITHOUT ROWID;
-CREATE VIRTUAL TABLE texts USING fts5({", ".join(COLUMNS)}, content='', contentless_delete=1, tokenize='{_TOKENIZER}');
-CREATE VIRTUAL TABLE terms USING fts5vocab(texts, 'row');
-INSERT INTO about VALUES(0, '');
-"""
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -134,6 +123,17 @@ class SearchIndex:
                         self._put(document)
                     self._db.execute("UPDATE about SET position = ?, event_id = ?", (mark.position, mark.id))
             position = self._position()
+        self._count_common()
+
+    def _count_common(self) -> None:
+        """Count common words again once the index has grown by a tenth."""
+        rows = self._rows()
+        (counted,) = next(self._db.execute("SELECT counted_rows FROM about"))
+        if rows >= _COMMON and rows > counted * 1.1:
+            with immediate(self._db):
+                self._db.execute("DELETE FROM common")
+                self._db.execute("INSERT INTO common SELECT term, doc FROM terms WHERE doc >= ?", (_COMMON,))
+                self._db.execute("UPDATE about SET counted_rows = ?", (rows,))
 
     def _changed(self, store: Store, rows: Sequence[Recorded]) -> list[Document]:
         """Memories these events changed, and those whose session has grown: the turn behind a quote may be there now."""
@@ -143,6 +143,8 @@ class SearchIndex:
                 quoting = self._db.execute("SELECT memory_id FROM sources WHERE stream = ?", (row.stream,))
                 ids.update((memory_id, None) for (memory_id,) in quoting)
             else:
+                # At its last change, so that rows are in the order of changes however far the index was behind.
+                ids.pop(MEMORIES.key(row), None)
                 ids[MEMORIES.key(row)] = None
         neighbours = Neighbours(store)
         return [Document(memory, neighbours.around(memory.quotes)) for memory in load_memories(store, ids)]
@@ -156,9 +158,9 @@ class SearchIndex:
     def _start_anew(self) -> None:
         with immediate(self._db):
             self._db.execute("INSERT INTO texts(texts) VALUES('delete-all')")
-            self._db.execute("DELETE FROM known")
-            self._db.execute("DELETE FROM sources")
-            self._db.execute("UPDATE about SET position = 0, event_id = ''")
+            for table in ("known", "sources", "common"):
+                self._db.execute(f"DELETE FROM {table}")
+            self._db.execute("UPDATE about SET position = 0, event_id = '', counted_rows = 0")
 
     def _put(self, document: Document) -> None:
         one = document.memory
@@ -190,7 +192,7 @@ class SearchIndex:
         wanted = self._words(query)
         if not wanted:
             return []
-        (rows,) = next(self._db.execute("SELECT MAX(row) FROM known"))
+        rows = self._rows()
         share = min(1.0, sum(map(self._rows_with, projects)) / rows) if projects else 1.0
         choice = tiers(wanted, rows=rows, share=share)
         at = next((n for n, tier in enumerate(choice) if tier.expected <= MOST_RANKED), len(choice) - 1)
@@ -201,8 +203,8 @@ class SearchIndex:
         while len(best) < limit and at > 0:
             at -= 1
             best |= self._ranked(choice[at], wanted, scope)
-        top = heapq.nsmallest(limit, ((-score, memory_id) for memory_id, score in best.items()))
-        return [Hit(memory_id, -score) for score, memory_id in top]
+        top = heapq.nlargest(limit, ((score, row) for row, score in best.items()))
+        return sorted((Hit(self._id_of(row), score) for score, row in top), key=lambda hit: (-hit.score, hit.memory_id))
 
     def _words(self, query: str) -> list[Word]:
         """The words that are in the index at all; those with one stem count once."""
@@ -217,39 +219,27 @@ class SearchIndex:
         return list(found.values())
 
     def _rows_with(self, token: str) -> int:
-        return sum(rows for (rows,) in self._db.execute("SELECT doc FROM terms WHERE term = ?", (token,)))
+        for table, column in (("common", "rows"), ("terms", "doc")):
+            for (rows,) in self._db.execute(f"SELECT {column} FROM {table} WHERE term = ?", (token,)):
+                return int(rows)
+        return 0
 
-    def _ranked(self, tier: Tier, wanted: list[Word], scope: str) -> dict[str, float]:
-        """Memory ids and scores of the newest rows that match. The words come once more, last, to be ranked by."""
+    def _rows(self) -> int:
+        return int(next(self._db.execute("SELECT COALESCE(MAX(row), 0) FROM known"))[0])
+
+    def _id_of(self, row: int) -> str:
+        return str(next(self._db.execute("SELECT memory_id FROM known WHERE row = ?", (row,)))[0])
+
+    def _ranked(self, tier: Tier, wanted: list[Word], scope: str) -> dict[int, float]:
+        """Rows and scores of the newest that match. The words come once more, last, to be ranked by."""
         self._scorer.rank_by(wanted)
         match = f"{scope.format(tier.expression)} AND ({everything(wanted)})"
-        sql = f"SELECT rowid AS n, score(texts) AS s FROM texts WHERE texts MATCH ? ORDER BY rowid DESC LIMIT {MOST_RANKED}"
-        return dict(self._db.execute(f"SELECT memory_id, s FROM ({sql}) JOIN known ON row = n", (match,)))
+        sql = f"SELECT rowid, score(texts) FROM texts WHERE texts MATCH ? ORDER BY rowid DESC LIMIT {MOST_RANKED}"
+        return dict(self._db.execute(sql, (match,)))
 
     # --- the file ---
     def _opened(self) -> apsw.Connection:
-        if self._path is None:
-            return self._prepared(apsw.Connection(":memory:"))
-        with exclusive(Path(f"{self._path}.lock")):
-            try:
-                return self._from_file(self._path)
-            except (apsw.CorruptError, apsw.NotADBError):
-                _remove(self._path)
-                return self._from_file(self._path)
-
-    def _from_file(self, path: Path) -> apsw.Connection:
-        db = open_wal(path, busy_ms=10_000, synchronous="normal")
-        if db.pragma("user_version") not in (0, _SCHEMA):
-            db.close()
-            _remove(path)
-            return self._from_file(path)
-        return self._prepared(db)
-
-    def _prepared(self, db: apsw.Connection) -> apsw.Connection:
-        if db.pragma("user_version") == 0:
-            with immediate(db):
-                db.execute(_DDL)
-                db.pragma("user_version", _SCHEMA)
+        db = index_file.opened(self._path)
         db.register_fts5_function("score", self._scorer)
         return db
 
@@ -261,15 +251,11 @@ class SearchIndex:
             except (apsw.CorruptError, apsw.NotADBError):
                 if self._path is None or self._store is None:
                     raise
-                self._replace(self._path)
+                self._db.close()
+                index_file.removed(self._path)
+                self._db = self._opened()
                 self._catch_up(self._store)
                 return action()
-
-    def _replace(self, path: Path) -> None:
-        with exclusive(Path(f"{path}.lock")):
-            self._db.close()
-            _remove(path)
-        self._db = self._opened()
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -305,9 +291,3 @@ def _scope(projects: Sequence[str], include_archived: bool) -> str:
 def _project(project_id: str) -> str:
     """A project as one token. It ends in a digit, which the stemmer leaves alone."""
     return f"p{derived(project_id)}0"
-
-
-def _remove(path: Path) -> None:
-    for ending in ("", "-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            Path(f"{path}{ending}").unlink()

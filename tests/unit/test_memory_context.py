@@ -87,6 +87,13 @@ def test_rules_come_first_and_only_active_memories_of_the_project_count() -> Non
     ]
 
 
+def test_a_rule_that_is_less_certain_still_comes_before_a_summary() -> None:
+    store = MemoryStore()
+    add(store, "summary0", "A session", "word " * 60, kind="summary", confidence=1.0)
+    add(store, "decision", "Postgres", "word " * 60, confidence=0.5)
+    assert order(composed(store, budget_tokens=MIN_TOKENS)) == ["decision"]
+
+
 def test_confidence_decays_and_use_brings_a_memory_back() -> None:
     store = MemoryStore()
     shop(store)
