@@ -60,6 +60,7 @@ class World:
     extra_env: dict[str, str] = field(default_factory=dict)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     name: str = "shop"
+    python: str = sys.executable
 
     def __post_init__(self) -> None:
         for folder in (self.home.root, self.project, self.claude, self.codex):
@@ -120,7 +121,7 @@ class World:
     # --- commands ---
     def lerim(self, *arguments: str, expect: int | None = 0, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `expect` None accepts any exit code."""
-        command = [sys.executable, "-m", "lerim_jobs.cli", *arguments]
+        command = [self.python, "-m", "lerim_jobs.cli", *arguments]
         done = subprocess.run(
             command, env=self.env, cwd=self.root, capture_output=True, text=True, timeout=timeout_s, check=False
         )
@@ -164,7 +165,7 @@ class World:
         """Start `python -m module` in a group of its own, its output in the state folder."""
         with (self.root / f"{module}-{len(self.processes)}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [self.python, "-m", module, *arguments],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
