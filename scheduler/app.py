@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 
 from lerim_jobs import ids
 from lerim_jobs.clock import now_ms, window_start_ms
-from lerim_jobs.config import Settings
+from lerim_jobs.config import Settings, Tracing
 from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs.request import Requested, request_job
 from lerim_jobs.log.events import JobKind, JobRequested
@@ -28,6 +30,7 @@ from lerim_jobs.queue import embedded
 from lerim_jobs.queue.broker import connect, send_all
 from lerim_jobs.queue.identity import host_name
 from lerim_jobs.tracing.context import reserve, traceparent
+from lerim_jobs.tracing.policy import job_settings
 from lerim_jobs.views.projects import active_projects
 
 __all__ = ["Clockwork", "cron", "make_scheduler", "scheduled_job_id"]
@@ -43,6 +46,7 @@ class Clockwork:
         self.env, self.settings, self.home = dict(env), settings, home
         self.store: Store = store or SqliteStore(home.log)
         self._complained = ""
+        self._projects: dict[str, Tracing] = {}
 
     def fire(self, kind: JobKind, at: datetime) -> Requested | None:
         """Ask for the job scheduled at `at`; None when there is no reason to, or something is in the way."""
@@ -59,7 +63,7 @@ class Clockwork:
         if not projects:
             return None
         check_models(self.settings, self.env)
-        trace = reserve(self.settings, self.env)
+        trace = reserve(self._tracing_settings(), self.env)
         event = JobRequested(
             kind=kind,
             params=self._params(kind, projects),
@@ -79,6 +83,19 @@ class Clockwork:
             _log.info("asked for %s", job_id)
             self._send(requested, traceparent(trace.trace_id, trace.root_span_id, trace.sampled))
         return requested
+
+    def _tracing_settings(self) -> Settings:
+        """The user's, with content as strict as the strictest project. Project files are read once, as the user's is."""
+        folders = [one.path for one in active_projects(self.store).values() if one.host == host_name()]
+        for folder in set(folders) - self._projects.keys():
+            self._projects[folder] = job_settings(self.env, here=None, covers=[Path(folder)]).tracing
+        mine = self.settings.tracing
+        strictest = msgspec.structs.replace(
+            mine,
+            include_content=mine.include_content and all(self._projects[one].include_content for one in folders),
+            include_httpx=mine.include_httpx and all(self._projects[one].include_httpx for one in folders),
+        )
+        return msgspec.structs.replace(self.settings, tracing=strictest)
 
     def _params(self, kind: JobKind, projects: list[str]) -> dict[str, Any]:
         if kind == "maintain":

@@ -22,7 +22,8 @@ from lerim_jobs.tracing.tree import TraceHealth, check
 
 __all__ = ["GrpcReceiver", "OtlpReceiver", "Received"]
 
-Mode = Literal["ok", "refuse", "hang"]
+Mode = Literal["ok", "refuse", "busy", "hang"]
+_CODES = {"ok": 200, "refuse": 400, "busy": 503}
 _KINDS = ("internal", "internal", "server", "client", "producer", "consumer")
 _STATUS = ("unset", "ok", "error")
 _INFLATE: dict[str | None, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "deflate": zlib.decompress}
@@ -77,8 +78,10 @@ class OtlpReceiver:
 class GrpcReceiver(OtlpReceiver):
     """The same over gRPC."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: Mode = "ok") -> None:
         self.posts = []
+        self._mode = mode
+        self._released = threading.Event()
         self._grpc = grpc.server(ThreadPoolExecutor(4))
         method = grpc.unary_unary_rpc_method_handler(self._export)
         service = "opentelemetry.proto.collector.trace.v1.TraceService"
@@ -90,11 +93,14 @@ class GrpcReceiver(OtlpReceiver):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._released.set()
         self._grpc.stop(0).wait(5)
 
     def _export(self, body: bytes, context: Any) -> bytes:
         headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         self.posts.append(Received("/v1/traces", headers, body))
+        if self._mode == "hang":
+            self.wait_for_release()
         answer: bytes = ExportTraceServiceResponse().SerializeToString()
         return answer
 
@@ -111,7 +117,7 @@ def _handler(receiver: OtlpReceiver, mode: Mode) -> type[BaseHTTPRequestHandler]
                 receiver.wait_for_release()
                 self.close_connection = True
                 return
-            self.send_response(200 if mode == "ok" else 400)
+            self.send_response(_CODES[mode])
             self.send_header("content-length", "0")
             self.end_headers()
 

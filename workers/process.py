@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dramatiq import Middleware
@@ -15,7 +16,7 @@ from dramatiq import Middleware
 from lerim_jobs import config
 from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs import budget, claims
-from lerim_jobs.jobs.closing import unclosed_jobs
+from lerim_jobs.jobs.closing import delivered, traced_events, unclosed_jobs, undelivered_jobs
 from lerim_jobs.jobs.job import Job
 from lerim_jobs.jobs.retention import drop_answers
 from lerim_jobs.jobs.sweep import SWEEP_S, sweep
@@ -26,6 +27,7 @@ from lerim_jobs.queue import embedded, identity, processes
 from lerim_jobs.queue.broker import connect, queue_length, send_all
 from lerim_jobs.tracing.context import traceparent
 from lerim_jobs.tracing.forward import destinations
+from lerim_jobs.tracing.policy import warnings
 from lerim_jobs.tracing.telemetry import Telemetry, start
 from workers import registry
 from workers.caps import Caps
@@ -96,7 +98,7 @@ class WorkerProcess:
             tracing_from=self._sources.get("tracing.enabled", "default"),
             backends=destinations(self.env),
         )
-        for note in self._telemetry.notes:
+        for note in self._telemetry.notes or warnings(self.settings, self.env):
             _log.warning("tracing: %s", note)
         processes.watch_parent(self.env)
 
@@ -131,6 +133,7 @@ class WorkerProcess:
                 _log.warning("could not hand back running stages, their leases will run out: %s", exc)
         if self._telemetry:
             self._telemetry.shutdown(limit_s=3.0)
+            self._forget_traces()
             if dropped := self._telemetry.dropped:
                 _log.warning("tracing: %d spans were not taken by the backend and are lost there", dropped)
         # Threads may still sit in a model call or in an exporter's socket; a normal exit would wait for them.
@@ -162,7 +165,7 @@ class WorkerProcess:
         embedded.ensure(self.home, self.settings, self.env)
         sweep(
             self.runner.store,
-            lambda row: self._send([row], None),
+            self._send_again,
             alive=identity.alive,
             queue_empty=lambda queue: queue_length(self.broker, queue) == 0,
         )
@@ -173,6 +176,28 @@ class WorkerProcess:
         self._retain()
         for job_id in unclosed_jobs(self.runner.store):
             self.runner.close(job_id)
+        self._deliver()
+
+    def _send_again(self, row: StageRow) -> None:
+        assert self.runner is not None
+        self._send([row], None)
+        self.runner.note_resent(row)
+
+    def _forget_traces(self) -> None:
+        """What could not be delivered by an orderly stop is reported as lost, not left to others."""
+        if self.runner and self._telemetry and self._telemetry.on_the_way:
+            with suppress(JobsError):
+                delivered(self.runner.store, self._telemetry.on_the_way)
+
+    def _deliver(self) -> None:
+        """Take over traces whose emitter was killed before a receiver had them; forget those that arrived."""
+        assert self.runner is not None
+        if self._telemetry is None or not self._telemetry.is_remote:
+            return
+        for job_id in undelivered_jobs(self.runner.store, alive=identity.alive):
+            self._telemetry.emit_job(traced_events(self.runner.store, job_id), alive=identity.alive)
+        if arrived := self._telemetry.arrived():
+            delivered(self.runner.store, arrived)
 
     def _retain(self) -> None:
         """Once an hour, by whichever worker comes first; two at once drop the same."""

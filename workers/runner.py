@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.store import StageRow, Store
 from lerim_jobs.paths import Home
 from lerim_jobs.queue import identity
-from lerim_jobs.tracing.content import error_frames
+from lerim_jobs.tracing.content import error_frames, mask
 from lerim_jobs.tracing.context import under_attempt
 from lerim_jobs.tracing.skeleton import attempt_span_id
 from workers.context import Outcome, StageContext
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Runner"]
 
 _log = logging.getLogger(__name__)
+_MAX_DETAIL = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,24 @@ class Runner:
     def close(self, job_id: str) -> None:
         """Emit the trace of a finished job, unless somebody else does."""
         try:
-            close_trace(self.store, job_id, self.owner, self.telemetry.emit_job, alive=identity.alive)
+            close_trace(
+                self.store,
+                job_id,
+                self.owner,
+                partial(self.telemetry.emit_job, alive=identity.alive),
+                alive=identity.alive,
+                remote=self.telemetry.is_remote,
+            )
         except JobsError as exc:
             _log.warning("could not close the trace of %s yet: %s", job_id, exc)
+
+    def note_resent(self, row: StageRow) -> None:
+        """Show in the job's trace that a lost hint was sent again."""
+        try:
+            request = job.load(self.store, row.job_id).request
+        except JobsError:
+            return
+        self.telemetry.emit_resent(request, row)
 
     def _attempt(self, claim: Claim) -> Settled | None:
         """Run and settle; whatever goes wrong after the claim becomes the attempt's outcome."""
@@ -129,7 +146,7 @@ class Runner:
             error, attempt=claim.attempt, strikes=claim.strikes, max_attempts=spec_of(claim.stage).max_attempts
         )
         # Only our own messages are known to be free of content; a bug's message may quote anything.
-        message = str(error) if isinstance(error, JobsError) else ""
+        is_ours = isinstance(error, JobsError)
         if decision.code == "bug":
             _log.error("%s of %s failed with a bug:\n%s", claim.stage, claim.job_id, "\n".join(error_frames(error)))
         return claims.fail(
@@ -137,13 +154,22 @@ class Runner:
             claim,
             error_type=type(error).__name__,
             code=decision.code,
-            message=message,
+            message=str(error) if is_ours else "",
+            detail="" if is_ours else self._detail(claim, error),
             frames=error_frames(error),
             retry_in_ms=decision.retry_in_ms,
             strike=decision.strike,
             waits_for=error.waits_for if isinstance(error, Parked) else None,
             meta=self._meta(),
         )
+
+    def _detail(self, claim: Claim, error: Exception) -> str:
+        """What a bug said, for the trace of a job that may show content."""
+        try:
+            request = job.load(self.store, claim.job_id).request
+        except JobsError:
+            return ""
+        return mask(str(error))[:_MAX_DETAIL] if request.sampled and request.include_content else ""
 
     def _context(self, work: Job, claim: Claim) -> StageContext:
         settings = self._settings(work, self._project(work, claim))

@@ -104,7 +104,7 @@ def show_result(state: State, line: JobLine, *, as_json: bool) -> int:
     else:
         _print_counts(line)
     if line.sampled and not as_json:
-        note(f"Trace: lerim trace show {line.job_id}")
+        print_line(f"Trace: lerim trace show {line.job_id}")
     return _EXIT_CODES.get(line.status, EXIT_FAILED)
 
 

@@ -13,12 +13,13 @@ from lerim_jobs.cli.jobs import existing
 from lerim_jobs.cli.output import age, coloured, emit, json_option, note, print_line, table
 from lerim_jobs.cli.state import State, open_state, project_here
 from lerim_jobs.clock import iso, now_ns
-from lerim_jobs.config import load_with_sources, tracing_warning
+from lerim_jobs.config import load_with_sources
 from lerim_jobs.errors import BadInput
-from lerim_jobs.jobs.settlement import job_stream
+from lerim_jobs.jobs.closing import traced_events
 from lerim_jobs.queue.processes import workers_running
 from lerim_jobs.tracing.context import sdk_disabled
 from lerim_jobs.tracing.forward import destinations
+from lerim_jobs.tracing.policy import warnings
 from lerim_jobs.tracing.record import SpanRecord, to_json
 from lerim_jobs.tracing.skeleton import skeleton
 from lerim_jobs.tracing.spans import SpanStore
@@ -145,7 +146,7 @@ def status(as_json: bool) -> None:
 
 def spans_of(state: State, job_id: str, trace_id: str) -> list[SpanRecord]:
     """The skeleton from the log and what was recorded below it on this machine."""
-    bones = skeleton(state.store.read(job_stream(job_id)))
+    bones = skeleton(traced_events(state.store, job_id))
     return merge(bones, SpanStore(state.home.traces).of_trace(trace_id))
 
 
@@ -161,7 +162,6 @@ def _status(state: State) -> dict[str, Any]:
             is_secret = "TOKEN" in variable or "HEADERS" in variable
             place = "environment" if variable in os.environ else str(state.home.env_file)
             shown[variable] = {"value": "set" if is_secret else state.env[variable], "from": place}
-    warning = tracing_warning(settings, state.env)
     return {
         "traces": tracing.enabled and not sdk_disabled(state.env),
         "settings": shown,
@@ -176,7 +176,7 @@ def _status(state: State) -> dict[str, Any]:
             }
             for one in workers_running(state.home)
         ],
-        "warnings": [warning] if warning else [],
+        "warnings": warnings(settings, state.env),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -12,7 +13,7 @@ from lerim_jobs import ids
 from lerim_jobs.cli.output import emit, json_option, note, print_line
 from lerim_jobs.cli.state import State, find_project, open_state, project_here
 from lerim_jobs.clock import ms_from_iso, window_start_ms
-from lerim_jobs.config import tracing_warning
+from lerim_jobs.config import Settings
 from lerim_jobs.errors import EXIT_DONE, BadInput
 from lerim_jobs.jobs.request import Requested, request_job
 from lerim_jobs.jobs.settlement import job_stream
@@ -20,6 +21,7 @@ from lerim_jobs.log.events import JobKind, JobRequested
 from lerim_jobs.providers import check_models
 from lerim_jobs.queue.identity import host_name
 from lerim_jobs.tracing.context import reserve
+from lerim_jobs.tracing.policy import job_settings, warnings
 from lerim_jobs.views.jobs import JOBS, JobLine
 from lerim_jobs.views.projection import fold_all
 from lerim_jobs.views.projects import active_projects
@@ -293,9 +295,10 @@ def _request(state: State, kind: JobKind, params: dict[str, Any], projects: Sequ
     from lerim_jobs.queue.broker import connect, send_all
     from lerim_jobs.tracing.context import traceparent
 
-    if warning := tracing_warning(state.settings, state.env):
-        note(warning)
-    trace = reserve(state.settings, state.env)
+    settings = _tracing_settings(state, kind, params, projects)
+    for line in warnings(settings, state.env):
+        note(line)
+    trace = reserve(settings, state.env)
     provider = state.env.get("LERIM_PROVIDER")
     event = JobRequested(
         kind=kind,
@@ -315,6 +318,15 @@ def _request(state: State, kind: JobKind, params: dict[str, Any], projects: Sequ
     if not send_all(connect(url), requested.freed, traceparent=parent):
         note("Redis did not take the message; the job is in the log and a worker will find it there.")
     return requested
+
+
+def _tracing_settings(state: State, kind: JobKind, params: dict[str, Any], projects: Sequence[str]) -> Settings:
+    """Those of the project the job is about, of the one you are in when it is about all, else the user's."""
+    known = active_projects(state.store)
+    wanted = [one for one in (*projects, params.get("project_id")) if one in known]
+    covered = [known[one] for one in wanted or (known if kind != "check" else ())]
+    about = covered[0] if len(wanted) == 1 else project_here(state)
+    return job_settings(state.env, here=Path(about.path) if about else None, covers=[Path(one.path) for one in covered])
 
 
 def _print_id(job_id: str, *, as_json: bool, workers: bool) -> None:

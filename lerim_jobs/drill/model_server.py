@@ -145,7 +145,7 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
                 answer = _completion(step, request, len(body))
                 server.count(answer["usage"])
                 shape = _as_anthropic if self.path.endswith("/messages") else lambda given: given
-                self._send(200, json.dumps(shape(answer)).encode())
+                self._send(200, json.dumps(shape(answer)).encode(), step.headers)
 
         def _send(self, code: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
             try:

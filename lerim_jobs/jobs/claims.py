@@ -205,6 +205,7 @@ def fail(
     retry_in_ms: int | None,
     strike: bool = True,
     waits_for: bytes | None = None,
+    detail: str = "",
     meta: Mapping[str, Any] | None = None,
 ) -> Settled | None:
     """Record a failed attempt and free the lease at once. `retry_in_ms` None gives the stage up.
@@ -226,6 +227,7 @@ def fail(
             message=message,
             frames=list(frames),
             retry_at_ms=retry_at,
+            detail=detail,
         )
         tx.append(job_stream(held.job_id), [Identified(_outcome_id(held), failed)], meta=about)
         if retry_at is None:

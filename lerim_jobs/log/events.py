@@ -129,7 +129,11 @@ class StageCompleted(Event, frozen=True):
 
 
 class StageFailed(Event, frozen=True):
-    """One attempt failed and said so. `retry_at_ms` None: no further attempt."""
+    """One attempt failed and said so. `retry_at_ms` None: no further attempt.
+
+    `message` is ours and free of content. `detail` is what a bug said, which may quote anything: kept for a traced job
+    that may show content, and shown nowhere but in its trace.
+    """
 
     stage: str
     attempt: int
@@ -138,6 +142,7 @@ class StageFailed(Event, frozen=True):
     message: str
     frames: list[str] = []
     retry_at_ms: int | None = None
+    detail: str = ""
 
 
 class StageQuarantined(Event, frozen=True):

@@ -21,7 +21,7 @@ from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Candidate, Proposal
 from lerim_jobs.sessions.transcript import Turn, find_quote
 
-__all__ = ["Rejected", "SessionRef", "Verdict", "check", "summary_effects", "summary_id"]
+__all__ = ["Decided", "Rejected", "SessionRef", "Verdict", "check", "summary_effects", "summary_id"]
 
 MAX_ARCHIVES = 25
 _MAX_TITLE, _MAX_BODY, _MAX_TAGS, _MAX_QUOTE = 120, 8000, 8, 600
@@ -47,12 +47,23 @@ class Rejected(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Decided(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one proposal: the memory it concerns, and why it was refused (None: it was not)."""
+
+    memory_id: str | None = None
+    refused: str | None = None
+
+
 class Verdict(msgspec.Struct, frozen=True):
-    """What to append, what was refused, and the counts: added, updated, merged, archived, unchanged, rejected."""
+    """What to append, what was refused, and the counts: added, updated, merged, archived, unchanged, rejected.
+
+    `decided` has one entry for each proposal, in their order.
+    """
 
     effects: list[Effect]
     rejected: list[Rejected]
     counts: dict[str, int]
+    decided: list[Decided] = []
 
 
 class _No(Exception):
@@ -89,19 +100,23 @@ def check(
     """Judge proposals in order; an earlier one that passed counts for the later ones."""
     bench = _Bench(candidates, memories, turns, session, project_id, job_key, max_archives)
     rejected: list[Rejected] = []
-    decided: set[int] = set()
+    decided: list[Decided] = []
+    taken: set[int] = set()
     for proposal in proposals:
         try:
             if proposal.candidate is not None:
-                _once(bench, proposal.candidate, decided)
+                _once(bench, proposal.candidate, taken)
             _JUDGES[proposal.action](bench, proposal)
+            added = bench.added[-1][0] if proposal.action == "add" else proposal.memory_id
+            decided.append(Decided(added))
         except _No as no:
             rejected.append(Rejected(proposal.action, _line(_title_of(bench, proposal)), str(no)))
-    undecided = [one.title for number, one in enumerate(candidates) if number not in decided]
+            decided.append(Decided(proposal.memory_id, str(no)))
+    undecided = [one.title for number, one in enumerate(candidates) if number not in taken]
     rejected += [Rejected("none", _line(title), "nobody decided about it") for title in undecided]
     names = ("added", "updated", "merged", "archived", "unchanged")
     counts = {**{name: bench.counts[name] for name in names}, "rejected": len(rejected)}
-    return Verdict(list(bench.effects.values()), rejected, counts)
+    return Verdict(list(bench.effects.values()), rejected, counts, decided)
 
 
 def summary_id(project_id: str, stream: str) -> str:

@@ -7,7 +7,6 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 from opentelemetry import baggage, trace
@@ -40,7 +39,7 @@ class Sink(SpanProcessor):
 
     def __init__(self, exporter: SpanExporter, *, delay_ms: int, outbox: Outbox | None = None, remote: bool) -> None:
         self.remote = remote
-        self._guard = Guard(exporter, on_delivered=outbox)
+        self._guard = Guard(exporter, outbox=outbox)
         self._batch = BatchSpanProcessor(self._guard, max_queue_size=_QUEUE_SIZE, schedule_delay_millis=delay_ms)
         self._lock = threading.Lock()
         self._given = 0
@@ -50,6 +49,16 @@ class Sink(SpanProcessor):
     def missing(self) -> int:
         """Given and not delivered: still waiting, refused or dropped."""
         return self._given - self._guard.delivered
+
+    @property
+    def given(self) -> int:
+        """Spans that were handed to this sink so far."""
+        return self._given
+
+    @property
+    def delivered(self) -> int:
+        """How many of them its receiver took."""
+        return self._guard.delivered
 
     def on_end(self, span: ReadableSpan) -> None:
         if span.context and span.context.trace_flags.sampled:
@@ -109,14 +118,7 @@ def build(home: Home, env: Mapping[str, str], *, local: bool = True) -> Telemetr
             outbox = Outbox(home.traces) if local else None
             sinks.append(Sink(exporter, delay_ms=_delay_ms(env), outbox=outbox, remote=True))
         token = env.get("LOGFIRE_TOKEN", "").strip()
-        if token and find_spec("logfire") is None:
-            notes.append(
-                "LOGFIRE_TOKEN is set but logfire is not installed: "
-                "`pip install 'lerim-jobs[trace]'`, or unset the token."
-            )
-        elif token:
-            from lerim_jobs.tracing import hosted
-
+        if token and (hosted := _hosted(notes)):
             os.environ.update(_NO_EXPORTERS)
             provider = hosted.configure(token, [BaggageAttributes(), *sinks])
             return Telemetry(provider, sinks, home=home, notes=notes, also_stop=hosted.stop)
@@ -125,9 +127,10 @@ def build(home: Home, env: Mapping[str, str], *, local: bool = True) -> Telemetr
 
 def instrument_redis(provider: trace.TracerProvider) -> None:
     """Spans for Redis calls made within a job. Never with statements: they hold message payloads."""
-    if find_spec("opentelemetry.instrumentation.redis") is None:
+    try:
+        from opentelemetry.instrumentation.redis import RedisInstrumentor
+    except ImportError:
         return
-    from opentelemetry.instrumentation.redis import RedisInstrumentor
 
     RedisInstrumentor().instrument(tracer_provider=provider)
 
@@ -140,6 +143,18 @@ def _bare(processors: list[SpanProcessor]) -> TracerProvider:
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         trace.set_tracer_provider(provider)
     return provider
+
+
+def _hosted(notes: list[str]) -> Any:
+    """The module for Logfire, None with a note where the package is missing or broken."""
+    try:
+        from lerim_jobs.tracing import hosted
+    except ImportError:
+        notes.append(
+            "LOGFIRE_TOKEN is set but logfire is not installed: `pip install 'lerim-jobs[trace]'`, or unset the token."
+        )
+        return None
+    return hosted
 
 
 def _otlp(env: Mapping[str, str], notes: list[str]) -> SpanExporter | None:
@@ -156,14 +171,14 @@ def _otlp(env: Mapping[str, str], notes: list[str]) -> SpanExporter | None:
 
 
 def _grpc(notes: list[str]) -> SpanExporter | None:
-    if find_spec("grpc") is None or find_spec("opentelemetry.exporter.otlp.proto.grpc") is None:
+    try:
+        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter
+    except ImportError:
         notes.append(
             "OTEL_EXPORTER_OTLP_PROTOCOL is grpc but its exporter is not installed: "
             "`pip install opentelemetry-exporter-otlp-proto-grpc`, or use http/protobuf."
         )
         return None
-    from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # type: ignore[import-not-found,unused-ignore]
-
     exporter: SpanExporter = trace_exporter.OTLPSpanExporter()
     return exporter
 

@@ -52,11 +52,20 @@ def _said(output: Mapping[str, Any], include_content: bool) -> Iterator[tuple[st
         numbers = {f"lerim.decay.{key}": one.get(key) for key in ("confidence", "days", "effective", "archive")}
         yield "decay", {"lerim.memory_id": one.get("memory_id"), **numbers}
     for one in _each(output, "proposals"):
-        absorbed = one.get("absorbs") or None
-        about = {"lerim.memory_id": one.get("memory_id"), "lerim.absorbed": absorbed}
-        yield f"memory {one.get('action')}", {**about, **_words(one, include_content)}
+        yield _change(str(one.get("action")), one, include_content)
     for one in _each(output, "decayed"):
-        yield "memory archive", {"lerim.memory_id": one.get("memory_id"), **_words(one, include_content)}
+        yield _change("archive", one, include_content)
+
+
+def _change(action: str, one: Mapping[str, Any], include_content: bool) -> tuple[str, dict[str, Any]]:
+    """A change that was proposed, and whether the checks let it through."""
+    refused = one.get("refused")
+    about: dict[str, Any] = {
+        "lerim.memory_id": one.get("memory_id"),
+        "lerim.absorbed": one.get("absorbs") or None,
+        names.REFUSED: redacted(mask(str(refused)), include_content) if refused else None,
+    }
+    return f"memory {action} refused" if refused else f"memory {action}", {**about, **_words(one, include_content)}
 
 
 def _each(output: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:

@@ -44,15 +44,26 @@ class LocalExporter(SpanExporter):
 
 
 class Outbox:
-    """Notes in the local store what a receiver took, so that a killed worker's spans can be sent by another one."""
+    """Notes in the local store what a receiver took, so that a killed worker's spans can be sent by another one.
+
+    And never twice: who closes a trace again, because the first to do so was killed, leaves out what arrived.
+    """
 
     def __init__(self, path: Path) -> None:
         self._store = SpanStore(path)
 
-    def __call__(self, spans: Sequence[ReadableSpan]) -> None:
-        contexts = [span.context for span in spans if span.context]
+    def delivered(self, spans: Sequence[ReadableSpan]) -> None:
+        """Remember that the receiver has them."""
         with suppress(StoreUnavailable):
-            self._store.mark_sent((f"{one.trace_id:032x}", f"{one.span_id:016x}") for one in contexts)
+            self._store.mark_sent(_ids(span) for span in spans)
+
+    def fresh(self, spans: Sequence[ReadableSpan]) -> list[ReadableSpan]:
+        """Those the receiver does not have, as far as is known."""
+        try:
+            known = self._store.sent_of(_ids(span) for span in spans)
+        except StoreUnavailable:
+            return list(spans)
+        return [span for span in spans if _ids(span) not in known]
 
 
 class Guard(SpanExporter):
@@ -62,22 +73,22 @@ class Guard(SpanExporter):
     instrumentation has no switch for it (open-telemetry/opentelemetry-python-contrib#1164).
     """
 
-    def __init__(
-        self, inner: SpanExporter, *, on_delivered: Callable[[Sequence[ReadableSpan]], None] | None = None
-    ) -> None:
-        self._inner, self._on_delivered = inner, on_delivered
+    def __init__(self, inner: SpanExporter, *, outbox: Outbox | None = None) -> None:
+        self._inner, self._outbox = inner, outbox
         self._lock = threading.Lock()
         self.delivered = 0
         """Spans the inner exporter took, those dropped on purpose included."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         kept = [without_secrets(span) for span in spans if not _is_noise(span)]
+        if self._outbox:
+            kept = self._outbox.fresh(kept)
         result = self._inner.export(kept) if kept else SpanExportResult.SUCCESS
         if result is SpanExportResult.SUCCESS:
             with self._lock:
                 self.delivered += len(spans)
-            if self._on_delivered and kept:
-                self._on_delivered(kept)
+            if self._outbox and kept:
+                self._outbox.delivered(kept)
         return result
 
     def shutdown(self) -> None:
@@ -97,7 +108,7 @@ def without_secrets(span: ReadableSpan) -> ReadableSpan:
         context=span.context,
         parent=span.parent,
         resource=span.resource,
-        attributes=_in_our_session(_masked(span.attributes)),
+        attributes=_as_billed(_in_our_session(_masked(span.attributes))),
         events=[Event(mask(event.name), _masked(event.attributes), event.timestamp) for event in span.events],
         links=[Link(link.context, _masked(link.attributes)) for link in span.links],
         kind=span.kind,
@@ -112,6 +123,23 @@ def _in_our_session(attributes: dict[str, Any]) -> dict[str, Any]:
     """The conversation is the coding session; libraries write their own run's id there, some only at the span's end."""
     if session := attributes.get(names.SESSION):
         attributes[names.CONVERSATION_ID] = session
+    return attributes
+
+
+def _as_billed(attributes: dict[str, Any]) -> dict[str, Any]:
+    """A model call says what the log says: the user's prices count, and answers that a fallback replaced.
+
+    Libraries set their own numbers when the span ends, so ours are put in their place here.
+    """
+    if names.CALL_COST not in attributes:
+        return attributes
+    cost = attributes[names.CALL_COST]
+    attributes.pop(names.COST, None)
+    if not isinstance(cost, str):
+        attributes[names.COST] = cost
+    for ours, theirs in ((names.CALL_TOKENS_IN, names.USAGE_IN), (names.CALL_TOKENS_OUT, names.USAGE_OUT)):
+        if ours in attributes:
+            attributes[theirs] = attributes.pop(ours)
     return attributes
 
 
@@ -136,6 +164,11 @@ def record_of(span: ReadableSpan) -> SpanRecord:
             for link in span.links
         ],
     )
+
+
+def _ids(span: ReadableSpan) -> tuple[str, str]:
+    context = span.context
+    return (f"{context.trace_id:032x}", f"{context.span_id:016x}") if context else ("", "")
 
 
 def _is_noise(span: ReadableSpan) -> bool:

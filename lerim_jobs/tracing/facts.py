@@ -12,11 +12,11 @@ from typing import Any
 from lerim_jobs.clock import iso
 from lerim_jobs.log.events import JobRequested, StageQuarantined, StageSkipped
 from lerim_jobs.tracing import names
-from lerim_jobs.tracing.content import mask, redacted
+from lerim_jobs.tracing.content import REDACTED, mask, redacted
 from lerim_jobs.tracing.history import Attempt, History, StageHistory, Usage
 from lerim_jobs.tracing.record import SpanEvent, SpanStatus
 
-__all__ = ["failure", "job_error", "note", "of_attempt", "of_group", "of_job", "status", "summary", "where"]
+__all__ = ["failure", "input_of", "job_error", "note", "of_attempt", "of_group", "of_job", "status", "summary", "where"]
 
 _NO_FAILURE = {"ok", "handed_back", "parked", "cancelled"}
 _MAX_NUMBERS = 48
@@ -67,6 +67,7 @@ def of_attempt(job: History, request: JobRequested, stage: StageHistory, attempt
     if stage.requested:
         found[names.MESSAGING_QUEUE] = stage.requested.queue
         found.update(_subject(stage.requested.input))
+        found[names.INPUT] = input_of(stage)
     if attempt.outcome:
         found[names.OUTCOME] = attempt.outcome
     if attempt.outcome == "worker_lost":
@@ -106,18 +107,19 @@ def status(request: JobRequested, attempt: Attempt) -> tuple[SpanStatus, str]:
         return "unset", ""
     if attempt.failed is None:
         return "error", "WorkerLost: ended without a word"
-    message = mask(attempt.failed.message) if request.include_content else ""
+    message = mask(attempt.failed.message or attempt.failed.detail) if request.include_content else ""
     return "error", f"{attempt.failed.error_type}: {message}" if message else attempt.failed.error_type
 
 
-def failure(request: JobRequested, attempt: Attempt, at_ns: int) -> list[SpanEvent]:
-    """The attempt's exception and the retry it led to."""
+def failure(request: JobRequested, stage: StageHistory, attempt: Attempt, at_ns: int) -> list[SpanEvent]:
+    """The attempt's exception, with what it was working on, and the retry it led to."""
     failed = attempt.failed
     if failed is None:
         return []
     found: dict[str, Any] = {"exception.type": failed.error_type, "lerim.code": failed.code}
-    if failed.message:
-        found["exception.message"] = redacted(mask(failed.message), request.include_content)
+    if said := failed.message or failed.detail or (REDACTED if failed.code == "bug" else ""):
+        found["exception.message"] = redacted(mask(said), request.include_content)
+    found[names.INPUT] = input_of(stage)
     if failed.frames:
         found["exception.stacktrace"] = "\n".join(failed.frames)
     events = [SpanEvent("exception", at_ns, found)] if attempt.outcome not in _NO_FAILURE else []
@@ -170,6 +172,20 @@ def _subject(given: Mapping[str, Any]) -> dict[str, str]:
     fields = {**given, **session} if isinstance(session, Mapping) else given
     asked = {names.CONVERSATION_ID: fields.get("session_id"), names.PROJECT: fields.get("project_id")}
     return {key: value for key, value in asked.items() if isinstance(value, str)}
+
+
+def input_of(stage: StageHistory) -> str:
+    """A reference to what the stage works on, never the thing itself: a session's turns, a window, a project."""
+    given = stage.requested.input if stage.requested else {}
+    session = given.get("session")
+    said = []
+    if isinstance(session, Mapping):
+        said.append(f"{session.get('stream')} turns {session.get('turn_from')} to {session.get('turn_to')}")
+    if isinstance(window := given.get("window"), int):
+        said.append(f"window {window}")
+    if isinstance(project := given.get("project_id"), str):
+        said.append(f"project {project}")
+    return ", ".join(said) or "the job's parameters"
 
 
 def _about(job: History, request: JobRequested) -> dict[str, Any]:

@@ -8,14 +8,19 @@ from __future__ import annotations
 __all__ = [
     "AGENT_NAME",
     "ATTEMPT",
+    "CALL_COST",
+    "CALL_TOKENS_IN",
+    "CALL_TOKENS_OUT",
     "CONVERSATION_ID",
     "COST",
     "COST_USD",
     "ERROR_TYPE",
     "FAILED_CALLS",
+    "FALLBACK",
     "FALLBACKS",
     "HOST",
     "INCLUDE_HTTPX",
+    "INPUT",
     "JOB_ID",
     "JOB_KIND",
     "JOB_STATUS",
@@ -32,7 +37,9 @@ __all__ = [
     "QUEUE_WAIT",
     "QUEUE_WAIT_MS",
     "REASON",
+    "REFUSED",
     "REQUESTED_BY",
+    "RESENT",
     "RESULT",
     "RETRY_AT",
     "RETRY_DELAY_MS",
@@ -60,6 +67,7 @@ __all__ = [
 ]
 
 REASON = "lerim.reason"
+REFUSED = "lerim.refused"
 SCOPE = "lerim_jobs"
 """Instrumentation scope of the spans we make ourselves."""
 
@@ -97,6 +105,8 @@ HOST = "lerim.host"
 INCLUDE_HTTPX = "httpx"
 """Baggage only, no attribute: whether the job wants the bodies of HTTP calls."""
 WINDOW = "lerim.window.index"
+INPUT = "lerim.input"
+"""What a stage worked on, as a reference: session stream and turns, window, project."""
 QUEUE_WAIT_MS = "lerim.queue.wait_ms"
 RETRY_AT = "lerim.retry_at"
 RETRY_DELAY_MS = "lerim.retry_delay_ms"
@@ -110,6 +120,12 @@ UNPRICED_CALLS = "lerim.unpriced_calls"
 TOKENS_IN = "lerim.tokens_in"
 TOKENS_OUT = "lerim.tokens_out"
 COST_USD = "lerim.cost_usd"
+CALL_TOKENS_IN = "lerim.call.tokens_in"
+CALL_TOKENS_OUT = "lerim.call.tokens_out"
+CALL_COST = "lerim.call.cost"
+"""What the log says of one model call: dollars, or `unknown`. They overrule what a library worked out by itself."""
+FALLBACK = "lerim.fallback"
+RESENT = "hint sent again"
 SUMMARY = "lerim.summary"
 OUTPUT = "lerim.output"
 RESULT = "lerim.result"

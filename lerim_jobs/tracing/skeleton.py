@@ -12,12 +12,13 @@ from collections.abc import Iterable, Sequence
 from lerim_jobs import ids
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import JobRequested
+from lerim_jobs.log.store import StageRow
 from lerim_jobs.tracing import facts, names
 from lerim_jobs.tracing.decisions import decisions
 from lerim_jobs.tracing.history import Attempt, History, StageHistory, history
 from lerim_jobs.tracing.record import SpanEvent, SpanLink, SpanRecord
 
-__all__ = ["attempt_span_id", "group_span_id", "skeleton", "started"]
+__all__ = ["attempt_span_id", "group_span_id", "resent", "skeleton", "started"]
 
 _MS = 1_000_000
 
@@ -62,6 +63,28 @@ def started(request: JobRequested, job_id: str) -> SpanRecord:
         start_ns=request.start_ns,
         end_ns=request.start_ns,
         attributes={names.JOB_ID: job_id, names.JOB_KIND: request.kind},
+    )
+
+
+def resent(request: JobRequested, row: StageRow, at_ns: int) -> SpanRecord:
+    """The mark of a sweep that sent a stage's hint again: what it was waiting for had been lost."""
+    at_ns = max(at_ns, request.start_ns)
+    reason = "its worker died or went silent" if row.state == "running" else "nobody took it"
+    return SpanRecord(
+        trace_id=request.trace_id,
+        span_id=ids.span_id(request.trace_id, "resent", row.stage, str(row.attempt), str(at_ns)),
+        parent_span_id=request.root_span_id,
+        name=names.RESENT,
+        kind="internal",
+        start_ns=at_ns,
+        end_ns=at_ns,
+        attributes={
+            names.JOB_ID: row.job_id,
+            names.JOB_KIND: request.kind,
+            names.STAGE: row.stage,
+            names.MESSAGING_QUEUE: row.queue,
+            names.REASON: reason,
+        },
     )
 
 
@@ -141,7 +164,7 @@ def _attempt(
         status=status,
         status_text=text,
         attributes=facts.of_attempt(job, request, stage, attempt),
-        events=facts.failure(request, attempt, end_ns or start_ns),
+        events=facts.failure(request, stage, attempt, end_ns or start_ns),
         links=links,
     )
 

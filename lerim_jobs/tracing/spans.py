@@ -71,6 +71,17 @@ class SpanStore:
         except (apsw.Error, OSError) as exc:
             raise StoreUnavailable(f"cannot read spans from {str(self._path)!r}: {exc}") from exc
 
+    def sent_of(self, ids: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of the (trace id, span id) pairs that a remote receiver took."""
+        if not self._path.exists():
+            return set()
+        look_up = "SELECT 1 FROM sent WHERE trace = ? AND span = ?"
+        try:
+            db = self._db()
+            return {one for one in ids if db.execute(look_up, one).fetchone()}
+        except (apsw.Error, OSError) as exc:
+            raise StoreUnavailable(f"cannot read spans from {str(self._path)!r}: {exc}") from exc
+
     def of_trace(self, trace_id: str) -> list[SpanRecord]:
         """The trace's spans by start time."""
         return list(self._read("SELECT data FROM spans WHERE trace = ? ORDER BY start, span", trace_id))

@@ -16,13 +16,13 @@ from lerim_jobs.config import Settings
 from lerim_jobs.errors import StoreUnavailable
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import JobRequested
+from lerim_jobs.log.store import StageRow
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import identity
 from lerim_jobs.tracing.emission import emit
 from lerim_jobs.tracing.record import SpanRecord
-from lerim_jobs.tracing.skeleton import skeleton, started
+from lerim_jobs.tracing.skeleton import resent, skeleton, started
 from lerim_jobs.tracing.spans import SpanStore
-from lerim_jobs.tracing.tree import left_behind, lost_calls, stand_ins
+from lerim_jobs.tracing.tree import left_behind, lost_calls, stand_ins, workers_of
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer, TracerProvider
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Telemetry", "start"]
 
+Alive = Callable[[str], bool | None]
 _CLOSING_FLUSH_S = 1.0
 
 
@@ -53,28 +54,61 @@ class Telemetry:
         self._sinks = tuple(sinks)
         self._spans = SpanStore(home.traces)
         self._also_stop = also_stop
-        self._is_remote = any(sink.remote for sink in sinks)
+        self._remote = [sink for sink in sinks if sink.remote]
+        self.on_the_way: dict[str, list[int]] = {}
+        """Emitted jobs -> how much each receiver has to take until it has them."""
 
     def tracer(self, scope: str = "lerim_jobs") -> Tracer:
         """A tracer for spans under an attempt; a span started anywhere else is not recorded."""
         return self.provider.get_tracer(scope)
 
-    def emit_job(self, events: list[Recorded]) -> int:
-        """Send a finished job's skeleton and stand-ins for spans that died with a worker; returns how many."""
+    def emit_job(self, events: list[Recorded], *, alive: Alive = lambda worker: None) -> int:
+        """Send a finished job's skeleton and stand-ins for spans that died with a worker; returns how many.
+
+        `alive` says of a worker whether it lives, None where that cannot be told.
+        """
         request = next((row.event for row in events if row.type == JobRequested.__name__), None)
         if self.disabled or not isinstance(request, JobRequested) or not request.sampled:
             return 0
         self._settle_locally()
         bones = skeleton(events)
         try:
-            leaves = self._spans.of_trace(request.trace_id)
-            unsent = self._unsent(request.trace_id, bones, leaves) if self._is_remote else []
+            # Whoever closed the trace before stored the skeleton as well: those spans are no leaves.
+            known = {bone.span_id for bone in bones}
+            leaves = [leaf for leaf in self._spans.of_trace(request.trace_id) if leaf.span_id not in known]
         except StoreUnavailable:
-            leaves, unsent = [], []
-        lost = lost_calls(events, bones, leaves)
-        sent = emit(self.provider, [*bones, *lost, *stand_ins(bones, [*leaves, *lost]), *unsent])
+            leaves = []
+        gone = [worker for worker in workers_of(bones) if alive(worker) is False]
+        lost = lost_calls(events, bones, leaves, gone)
+        behind = left_behind(bones, leaves, gone) if self._remote else []
+        unsent = self._unsent(request.trace_id, behind)
+        sent = emit(self.provider, [*bones, *lost, *stand_ins(bones, [*leaves, *lost], gone), *unsent])
+        job_id = events[0].stream.removeprefix("job-")
+        self.on_the_way[job_id] = [sink.given for sink in self._remote]
         self._settle_locally()
         return sent
+
+    def arrived(self) -> list[str]:
+        """Jobs emitted here whose spans all receivers have taken, told once."""
+        took = [sink.delivered for sink in self._remote]
+        found = [
+            job_id
+            for job_id, wanted in list(self.on_the_way.items())
+            if all(has >= given for has, given in zip(took, wanted, strict=True))
+        ]
+        for job_id in found:
+            self.on_the_way.pop(job_id, None)
+        return found
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether spans leave this machine by a receiver whose answers are known."""
+        return bool(self._remote)
+
+    def emit_resent(self, request: JobRequested, row: StageRow) -> None:
+        """Note that a sweep sent a hint again which had been lost, or whose worker had."""
+        if request.sampled and not self.disabled:
+            emit(self.provider, [resent(request, row, time.time_ns())])
 
     def emit_started(self, request: JobRequested, job_id: str) -> None:
         """Show a job that just began in backends that show no open spans."""
@@ -93,13 +127,15 @@ class Telemetry:
         stops = [sink.stop for sink in self._sinks]
         return _all_within(limit_s, [*stops, self._also_stop] if self._also_stop else stops)
 
-    def _unsent(self, trace_id: str, bones: list[SpanRecord], leaves: list[SpanRecord]) -> list[SpanRecord]:
-        """What workers left behind that no receiver has taken; what this process still has waiting is sent first."""
-        left = left_behind(bones, leaves, lambda owner: identity.alive(owner) is False)
-        if any(leaf.span_id not in self._spans.sent(trace_id) for leaf in left):
-            self.flush(_CLOSING_FLUSH_S)
-        taken = self._spans.sent(trace_id)
-        return [leaf for leaf in left if leaf.span_id not in taken]
+    def _unsent(self, trace_id: str, behind: list[SpanRecord]) -> list[SpanRecord]:
+        """Those that no receiver has taken; what this process itself still has waiting is sent first."""
+        try:
+            if any(leaf.span_id not in self._spans.sent(trace_id) for leaf in behind):
+                self.flush(_CLOSING_FLUSH_S)
+            taken = self._spans.sent(trace_id)
+        except StoreUnavailable:
+            return []
+        return [leaf for leaf in behind if leaf.span_id not in taken]
 
     def _settle_locally(self) -> None:
         """The local store is up to date; receivers are told to hurry, but a job's end waits for none of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from lerim_jobs.tracing import names
 from lerim_jobs.tracing.record import SpanRecord
 from lerim_jobs.tracing.skeleton import attempt_span_id
 
-__all__ = ["Node", "TraceHealth", "check", "left_behind", "lost_calls", "merge", "stand_ins", "tree"]
+__all__ = ["Node", "TraceHealth", "check", "left_behind", "lost_calls", "merge", "stand_ins", "tree", "workers_of"]
 
 _DIED = {"worker_lost", "handed_back"}
 
@@ -69,14 +69,17 @@ def merge(skeleton: Sequence[SpanRecord], leaves: Iterable[SpanRecord]) -> list[
     return [span if _attached(span, ids, roots) else _adopted(span, known, roots) for span in whole]
 
 
-def stand_ins(skeleton: Iterable[SpanRecord], leaves: Iterable[SpanRecord]) -> list[SpanRecord]:
+def stand_ins(
+    skeleton: Iterable[SpanRecord], leaves: Iterable[SpanRecord], gone: Collection[str] = ()
+) -> list[SpanRecord]:
     """Spans for parents that never ended because their worker died: without them their children would be orphans.
 
-    Only for attempts that are known to have died: elsewhere the missing parent may still arrive.
+    Only for attempts that are known to have died, and for all of the workers in `gone`: elsewhere the missing parent
+    may still arrive.
     """
     skeleton, leaves = list(skeleton), list(leaves)
     died = {span.span_id: span for span in skeleton if span.attributes.get(names.OUTCOME) in _DIED}
-    died |= _of_dead_workers(skeleton)
+    died |= _of_dead_workers(skeleton, gone)
     ids = {leaf.span_id for leaf in leaves} | died.keys()
     missing: dict[str, list[SpanRecord]] = {}
     for leaf in leaves:
@@ -87,28 +90,41 @@ def stand_ins(skeleton: Iterable[SpanRecord], leaves: Iterable[SpanRecord]) -> l
 
 
 def left_behind(
-    skeleton: Iterable[SpanRecord], leaves: Iterable[SpanRecord], gone: Callable[[str], bool]
+    skeleton: Iterable[SpanRecord], leaves: Iterable[SpanRecord], gone: Collection[str] = ()
 ) -> list[SpanRecord]:
-    """What workers recorded that are gone by now: it is in the local store, but perhaps nowhere else."""
-    skeleton = list(skeleton)
-    attempts = [span for span in skeleton if names.OUTCOME in span.attributes]
-    died = _of_dead_workers(skeleton)
-    died |= {span.span_id: span for span in attempts if gone(str(span.attributes.get(names.WORKER)))}
-    return [leaf for leaf in leaves if leaf.span_id not in died and _attempt_of(leaf) in died]
+    """What workers recorded that are dead (`gone`) or died in an attempt: it is stored here, but perhaps nowhere else.
+
+    Marks of the job itself, which name no attempt, count as theirs.
+    """
+    died = _of_dead_workers(skeleton, gone)
+    return [
+        leaf
+        for leaf in leaves
+        if leaf.span_id not in died and (_attempt_of(leaf) in died or (died and names.ATTEMPT not in leaf.attributes))
+    ]
 
 
-def _of_dead_workers(skeleton: Iterable[SpanRecord]) -> dict[str, SpanRecord]:
+def workers_of(skeleton: Iterable[SpanRecord]) -> set[str]:
+    """Everybody who made an attempt."""
+    return {str(span.attributes[names.WORKER]) for span in skeleton if names.WORKER in span.attributes}
+
+
+def _of_dead_workers(skeleton: Iterable[SpanRecord], gone: Collection[str]) -> dict[str, SpanRecord]:
     """Attempts of workers that died in one of them: the spans of an earlier one may have been lost just as well."""
     attempts = [span for span in skeleton if names.OUTCOME in span.attributes]
     lost = {span.attributes.get(names.WORKER) for span in attempts if span.attributes[names.OUTCOME] == "worker_lost"}
+    lost |= set(gone)
     return {span.span_id: span for span in attempts if span.attributes.get(names.WORKER) in lost}
 
 
 def lost_calls(
-    events: Iterable[Recorded], skeleton: Iterable[SpanRecord], leaves: Iterable[SpanRecord]
+    events: Iterable[Recorded],
+    skeleton: Iterable[SpanRecord],
+    leaves: Iterable[SpanRecord],
+    gone: Collection[str] = (),
 ) -> list[SpanRecord]:
     """Model calls that the log knows and whose spans died with their worker: tokens must add up all the same."""
-    died = _of_dead_workers(skeleton)
+    died = _of_dead_workers(skeleton, gone)
     known = {leaf.span_id for leaf in leaves}
     found = []
     for row in events if died else ():

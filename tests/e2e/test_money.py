@@ -147,7 +147,7 @@ def busy(shared: World, model: ModelServer) -> World:
     return shared
 
 
-def test_usage_sums_equal_what_the_server_served(busy: World, model: ModelServer) -> None:
+def test_a15_usage_sums_equal_what_the_server_served(busy: World, model: ModelServer) -> None:
     served = {"calls": len(model.served), "tokens_in": model.tokens_in, "tokens_out": model.tokens_out}
     keys: dict[str, set[str]] = {}
     for by in ("role", "model", "project", "session", "day", "job"):

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+from lerim_jobs.log.events import JobFinished
 from lerim_jobs.tracing.record import SpanRecord
 from lerim_jobs.tracing.spans import SpanStore
-from lerim_jobs.tracing.tree import check
+from lerim_jobs.tracing.tree import TraceHealth, check
 from tests.e2e.world import World
 
-__all__ = ["whole_trace"]
+__all__ = ["FACTS", "WHOLE", "chats", "closed", "finished", "named", "session_id", "whole_trace"]
+
+WHOLE = TraceHealth(roots=1, orphans=0, duplicates=0)
+FACTS = [f"REMEMBER: fact {n} is kept. {'Some words about the shop. ' * 30}" for n in range(6)]
+
+
+def session_id(number: int) -> str:
+    """A session's id in these tests."""
+    return f"dddddddd-0000-4000-8000-{number:012d}"
+
+
+def finished(world: World, job_id: str) -> JobFinished | None:
+    """How the job ended, None while it has not."""
+    return next((row.event for row in world.events(job_id) if isinstance(row.event, JobFinished)), None)
+
+
+def closed(world: World, job_id: str) -> bool:
+    """Whether the job's reserved spans were emitted."""
+    return any(row.type == "TraceClosed" for row in world.events(job_id))
+
+
+def named(spans: list[SpanRecord], name: str) -> list[SpanRecord]:
+    """Spans whose name begins so."""
+    return [span for span in spans if span.name.startswith(name)]
+
+
+def chats(spans: list[SpanRecord]) -> list[SpanRecord]:
+    """Model calls that were answered."""
+    return [span for span in spans if span.attributes.get("gen_ai.operation.name") == "chat" and span.status != "error"]
 
 
 def whole_trace(world: World, job_id: str) -> list[SpanRecord]:

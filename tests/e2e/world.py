@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -63,6 +63,8 @@ class World:
     extra_env: dict[str, str] = field(default_factory=dict)
     processes: list[Running] = field(default_factory=list)
     name: str = "shop"
+    python: str = ""
+    """Another interpreter, for tests of what is installed; processes are then started anew."""
 
     def __post_init__(self) -> None:
         for folder in (self.home.root, self.project, self.claude, self.codex):
@@ -124,7 +126,7 @@ class World:
     def lerim(self, *arguments: str, expect: int | None = 0, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `expect` None accepts any exit code."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            code = fork("lerim_jobs.cli", arguments, self.env, cwd=self.root, out=out, err=err).wait(timeout_s)
+            code = self._begin("lerim_jobs.cli", arguments, out, err).wait(timeout_s)
             said = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (out, err)]
         done = subprocess.CompletedProcess(arguments, code, *said)
         if expect is not None:
@@ -153,7 +155,7 @@ class World:
 
     # --- processes ---
     @contextmanager
-    def workers(self, count: int = 1, *, slots: int = 4) -> Iterator[list[Forked]]:
+    def workers(self, count: int = 1, *, slots: int = 4) -> Iterator[list[Running]]:
         """Real worker processes (each a dramatiq master with one child), ended by process id."""
         started = [self.start("workers", "--slots", str(slots)) for _ in range(count)]
         try:
@@ -163,12 +165,19 @@ class World:
             for process in started:
                 self.stop(process)
 
-    def start(self, module: str, *arguments: str) -> Forked:
+    def start(self, module: str, *arguments: str) -> Running:
         """Start `python -m module` in a session of its own, its output beside the state folder."""
         with (self.root / f"{module}-{len(self.processes)}.log").open("wb") as log:
-            process = fork(module, arguments, self.env, cwd=self.root, out=log, err=log)
+            process = self._begin(module, arguments, log, log)
         self.processes.append(process)
         return process
+
+    def _begin(self, module: str, arguments: Sequence[str], out: IO[bytes], err: IO[bytes]) -> Running:
+        if not self.python:
+            return fork(module, arguments, self.env, cwd=self.root, out=out, err=err)
+        command = [self.python, "-m", module, *arguments]
+        files = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
+        return subprocess.Popen(command, env=self.env, cwd=self.root, start_new_session=True, **files)  # type: ignore[call-overload,no-any-return]
 
     def stop(self, process: Running) -> None:
         """SIGTERM, then SIGKILL for it and its children."""
@@ -183,7 +192,7 @@ class World:
         with suppress(subprocess.TimeoutExpired):
             process.wait(5)
 
-    def kill_working_child(self, process: Forked) -> int:
+    def kill_working_child(self, process: Running) -> int:
         """SIGKILL the child that runs stages and return its pid; the master then ends by itself."""
         child = max(psutil.Process(process.pid).children(), key=lambda one: one.memory_info().rss)
         os.kill(child.pid, signal.SIGKILL)

@@ -29,7 +29,7 @@ from lerim_jobs.tracing.spans import SpanStore
 from lerim_jobs.tracing.telemetry import Telemetry, start
 from lerim_jobs.tracing.tree import TraceHealth, check, merge
 from tests.job_streams import TRACE_ID, JobStream
-from tests.otlp_receiver import OtlpReceiver
+from tests.otlp_receiver import GrpcReceiver, OtlpReceiver
 
 WHOLE = TraceHealth(roots=1, orphans=0, duplicates=0)
 ON = Settings(tracing=Tracing(enabled=True))
@@ -117,7 +117,7 @@ def test_unsampled_job_sends_nothing(tmp_path: Path) -> None:
     assert SpanStore(Home(tmp_path).traces).of_trace(TRACE_ID) == []
 
 
-def test_standard_variables_are_honoured_from_the_given_environment_only(
+def test_a10_standard_variables_are_honoured_from_the_given_environment_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with OtlpReceiver() as receiver:
@@ -138,7 +138,7 @@ def test_standard_variables_are_honoured_from_the_given_environment_only(
 
 
 @pytest.mark.parametrize("switch", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
-def test_receiver_can_be_switched_off(tmp_path: Path, switch: dict[str, str]) -> None:
+def test_a10_receiver_can_be_switched_off(tmp_path: Path, switch: dict[str, str]) -> None:
     with OtlpReceiver() as receiver:
         with telemetry(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, **switch}) as running:
             running.emit_job(retried_job().rows)
@@ -178,10 +178,12 @@ def test_redis_polling_outside_a_job_is_dropped(tmp_path: Path) -> None:
     assert guard.delivered == 3
 
 
-def test_hanging_receiver_costs_three_seconds_at_the_end_and_nothing_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a9_hanging_receiver_costs_three_seconds_at_the_end_and_nothing_before(tmp_path: Path, protocol: str) -> None:
     stream = retried_job()
-    with OtlpReceiver("hang") as receiver:
-        running = start(Home(tmp_path), ON, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url})
+    with GrpcReceiver("hang") if protocol == "grpc" else OtlpReceiver("hang") as receiver:
+        env = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+        running = start(Home(tmp_path), ON, env)
         began = time.monotonic()
         for _ in range(3000):
             record_leaf(running, stream, "index", 2)
@@ -193,14 +195,18 @@ def test_hanging_receiver_costs_three_seconds_at_the_end_and_nothing_before(tmp_
     assert len(SpanStore(Home(tmp_path).traces).of_trace(TRACE_ID)) > 2000
 
 
-def test_refusing_receiver_drops_and_counts_without_a_word(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["refuse", "busy", "down"])
+def test_a9_refusing_receiver_drops_and_counts_without_a_word(tmp_path: Path, mode: str) -> None:
     root = logging.getLogger()
     root.addHandler(listener := logging.handlers.BufferingHandler(1000))
     try:
-        with OtlpReceiver("refuse") as receiver:
-            running = start(Home(tmp_path), ON, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url})
+        with OtlpReceiver("busy" if mode == "busy" else "refuse") as receiver:
+            url = "http://127.0.0.1:9" if mode == "down" else receiver.url
+            running = start(Home(tmp_path), ON, {"OTEL_EXPORTER_OTLP_ENDPOINT": url})
             sent = running.emit_job(retried_job().rows)
-            assert running.shutdown(limit_s=3.0) is True
+            began = time.monotonic()
+            running.shutdown(limit_s=3.0)
+            assert time.monotonic() - began < 3.5
     finally:
         root.removeHandler(listener)
     said = [record for record in listener.buffer if record.levelno >= logging.WARNING]
@@ -209,15 +215,16 @@ def test_refusing_receiver_drops_and_counts_without_a_word(tmp_path: Path) -> No
 
 
 def test_missing_grpc_exporter_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lerim_jobs.tracing.backends.find_spec", lambda _name: None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc", None)
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     with telemetry(tmp_path, env) as running:
         assert len(running.notes) == 1
         assert "opentelemetry-exporter-otlp-proto-grpc" in running.notes[0]
 
 
-def test_missing_logfire_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lerim_jobs.tracing.backends.find_spec", lambda _name: None)
+def test_a17_a_token_without_logfire_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "logfire", None)
+    monkeypatch.delitem(sys.modules, "lerim_jobs.tracing.hosted", raising=False)
     with telemetry(tmp_path, {"LOGFIRE_TOKEN": "pylf_v1_us_x"}) as running:
         assert len(running.notes) == 1
         assert "lerim-jobs[trace]" in running.notes[0]
@@ -264,7 +271,7 @@ def run_logfire(home: Path, env: dict[str, str]) -> tuple[subprocess.CompletedPr
     return done, time.monotonic() - began
 
 
-def test_logfire_and_otlp_both_get_the_whole_trace(tmp_path: Path) -> None:
+def test_a10_logfire_and_otlp_both_get_the_whole_trace(tmp_path: Path) -> None:
     with OtlpReceiver() as hosted, OtlpReceiver() as own:
         done, _ = run_logfire(tmp_path, {"LOGFIRE_BASE_URL": hosted.url, "OTEL_EXPORTER_OTLP_ENDPOINT": own.url})
         assert done.stderr == ""
@@ -279,7 +286,7 @@ def test_logfire_and_otlp_both_get_the_whole_trace(tmp_path: Path) -> None:
             assert not receiver.holds("marker1234567")
 
 
-def test_hanging_logfire_ends_in_bounded_time_and_silence(tmp_path: Path) -> None:
+def test_a9_hanging_logfire_ends_in_bounded_time_and_silence(tmp_path: Path) -> None:
     with OtlpReceiver("hang") as hosted:
         done, took_s = run_logfire(tmp_path, {"LOGFIRE_BASE_URL": hosted.url})
     assert done.stderr == ""

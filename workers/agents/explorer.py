@@ -11,6 +11,7 @@ from pydantic_ai.exceptions import UnexpectedModelBehavior, UsageLimitExceeded
 from lerim_jobs.tracing.content import record_error
 from workers.agents.reading import MemoryReader, found
 from workers.models import Models
+from workers.models.spans import acting_as
 
 __all__ = ["explore"]
 
@@ -37,9 +38,10 @@ async def explore(models: Models, question: str, memories: MemoryReader) -> str:
     for tool in (search_memories, read_memory, list_memories):
         agent.tool(tool)
     try:
-        result = await agent.run(
-            question, deps=_Shelf(memories), model=models.model("explorer"), usage_limits=models.limits("explorer")
-        )
+        with acting_as("explorer"):
+            result = await agent.run(
+                question, deps=_Shelf(memories), model=models.model("explorer"), usage_limits=models.limits("explorer")
+            )
     except (UnexpectedModelBehavior, UsageLimitExceeded) as exc:
         from opentelemetry import trace
 

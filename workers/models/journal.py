@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from opentelemetry import trace
 from pydantic import TypeAdapter
 from pydantic_ai import exceptions as px
 from pydantic_ai.durable_exec import record_durable_unit
@@ -27,7 +26,7 @@ from pydantic_ai.settings import ModelSettings
 from lerim_jobs.config import Price, Role, RoleName
 from lerim_jobs.errors import AlreadyAnswered
 from lerim_jobs.providers import ModelChoice
-from workers.models import gate
+from workers.models import gate, spans
 from workers.models.faults import explained, failed_models, is_ours
 from workers.models.gate import CallGate
 from workers.models.prices import cost_usd
@@ -151,8 +150,7 @@ class JournalModel(WrapperModel):
         gate.made_room()
         self.calls += 1
         self.answered_by = call.model
-        if occurrence:
-            trace.get_current_span().add_event("lerim.asked_again", {"lerim.occurrence": occurrence})
+        spans.answered(call)
         record_durable_unit(executed=True)
         return response
 
@@ -175,6 +173,7 @@ class JournalModel(WrapperModel):
             bill = _bill(call_gate.billed, self._prices)
             asked_ms = _ms_since(begin + call_gate.waited_s)
             call = CallFailed(self._role, self._asked.model, type(error).__name__, asked_ms, failed, *bill)
+            spans.failed(call)
             await asyncio.to_thread(self._journal.failed, call, call_gate.held)
             gate.made_room()
             raise error from None
@@ -185,7 +184,6 @@ class JournalModel(WrapperModel):
         response = _RESPONSE.validate_json(stored)
         self.replayed += 1
         self.answered_by = response.model_name
-        trace.get_current_span().add_event("lerim.replayed", {"gen_ai.response.model": response.model_name or ""})
         record_durable_unit(executed=False)
         return response
 

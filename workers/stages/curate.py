@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from lerim_jobs.log.events import ProposalRejected
-from lerim_jobs.memory.checks import check
+from lerim_jobs.memory.checks import Decided, check
 from lerim_jobs.memory.decay import Decayed, decide
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Proposal
@@ -51,8 +51,13 @@ def run(ctx: StageContext) -> Outcome:
     output: dict[str, Any] = {
         **verdict.counts,
         "decay": [_numbers(decayed) for decayed in calculated[:_SHOWN]],
-        "decayed": [msgspec.to_builtins(decayed) for decayed in faded],
-        "proposals": [_line(proposal, memories) for proposal in proposals],
+        "decayed": [
+            {**msgspec.to_builtins(one), **msgspec.structs.asdict(so)}
+            for one, so in zip(faded, verdict.decided, strict=False)
+        ],
+        "proposals": [
+            _line(one, memories, so) for one, so in zip(proposals, verdict.decided[len(faded) :], strict=True)
+        ],
         "replayed": models.replayed,
     }
     rejected = [ProposalRejected(ctx.stage, one.action, one.title, one.reason) for one in verdict.rejected]
@@ -82,12 +87,12 @@ def _archive(decayed: Decayed, memories: Memories) -> Proposal:
     return Proposal("archive", reason=decayed.reason, memory_id=memory.memory_id, version=memory.version)
 
 
-def _line(proposal: Proposal, memories: Memories) -> dict[str, Any]:
+def _line(proposal: Proposal, memories: Memories, decided: Decided) -> dict[str, Any]:
     memory = memories.by_id.get(proposal.memory_id or "")
     return {
         "action": proposal.action,
         "title": memory.title if memory else proposal.title,
-        "memory_id": proposal.memory_id,
         "absorbs": proposal.absorbs,
         "reason": proposal.reason,
+        **msgspec.structs.asdict(decided),
     }

@@ -13,7 +13,7 @@ import msgspec
 
 from lerim_jobs.jobs.claims import Effect
 from lerim_jobs.log.events import ProposalRejected, SessionExtracted
-from lerim_jobs.memory.checks import SessionRef, Verdict, check, summary_effects
+from lerim_jobs.memory.checks import Decided, SessionRef, Verdict, check, summary_effects
 from lerim_jobs.memory.proposals import Candidate, Proposal
 from lerim_jobs.sessions.transcript import Turn
 from lerim_jobs.views.projection import find
@@ -49,7 +49,7 @@ def run(ctx: StageContext) -> Outcome:
     output = {
         **verdict.counts,
         "title": plan.title,
-        "proposals": [_line(proposal, candidates) for proposal in proposals],
+        "proposals": [_line(one, candidates, so) for one, so in zip(proposals, verdict.decided, strict=True)],
         "replayed": models.replayed,
     }
     rejected = [ProposalRejected(ctx.stage, one.action, one.title, one.reason) for one in verdict.rejected]
@@ -88,12 +88,12 @@ def _effects(
     return [*verdict.effects, *about, extracted]
 
 
-def _line(proposal: Proposal, candidates: list[Candidate]) -> dict[str, Any]:
+def _line(proposal: Proposal, candidates: list[Candidate], decided: Decided) -> dict[str, Any]:
     """One proposal as a dry run and the job's result show it."""
     about = candidates[proposal.candidate].title if proposal.candidate is not None else proposal.title
     return {
         "action": proposal.action,
         "title": about or proposal.title,
-        "memory_id": proposal.memory_id,
         "reason": proposal.reason,
+        **msgspec.structs.asdict(decided),
     }
