@@ -89,6 +89,7 @@ def apply(memory: Memory | None, row: Recorded) -> Memory | None:
                 body=event.body,
                 confidence=event.confidence,
                 tags=event.tags,
+                kind=event.kind or memory.kind,
                 accessed_ms=row.at_ms,
                 by_hand=True,
             )
@@ -97,7 +98,8 @@ def apply(memory: Memory | None, row: Recorded) -> Memory | None:
         case MemoryArchived():
             return msgspec.structs.replace(memory, status="archived", reason=event.reason)
         case MemoryRestored():
-            return msgspec.structs.replace(memory, status="active", reason=event.reason, accessed_ms=row.at_ms)
+            back: dict[str, Any] = {"status": "active", "merged_into": None, "reason": event.reason}
+            return msgspec.structs.replace(memory, accessed_ms=row.at_ms, **back)
         case MemoryReverted():
             return _reverted(memory, event)
         case MemoryRedacted():

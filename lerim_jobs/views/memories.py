@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import get_args
+
+import msgspec
 
 from lerim_jobs.log.events import MemoryEvent
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory, apply
-from lerim_jobs.views.projection import View, fold_all
+from lerim_jobs.views.projection import View, catch_up, fold_all
 
-__all__ = ["MEMORIES", "all_memories", "memory_stream"]
+__all__ = ["MEMORIES", "all_memories", "load_memories", "memory_stream"]
 
 
 def memory_stream(memory_id: str) -> str:
@@ -23,9 +26,17 @@ def all_memories(store: Store, *, project_id: str | None = None) -> dict[str, Me
     return {key: memory for key, memory in memories.items() if project_id in (None, memory.project_id)}
 
 
+def load_memories(store: Store, memory_ids: Iterable[str]) -> list[Memory]:
+    """These memories in this order, and no others are read; an unknown id is left out."""
+    catch_up(store, MEMORIES)
+    decoder = msgspec.json.Decoder(Memory)
+    found = (store.doc(MEMORIES.name, memory_id) for memory_id in memory_ids)
+    return [decoder.decode(value) for value in found if value is not None]
+
+
 MEMORIES: View[Memory] = View(
     name="memories",
-    version=2,
+    version=4,
     shape=Memory,
     types=tuple(kind.__name__ for kind in get_args(MemoryEvent)),
     key=lambda row: row.stream.removeprefix("memory-"),
