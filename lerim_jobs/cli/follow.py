@@ -163,7 +163,9 @@ def _said(event: StageCompleted) -> str:
         f"{output[name]} {name}" for name in ("added", "updated", "merged", "archived", "rejected") if output.get(name)
     ]
     if family == "publish":
+        did = ("added", "edited", "archived", "restored", "moved", "deleted")
         named = [f"{output.get('written', 0)} files written"]
+        named += [f"{output[name]} {name} by hand" for name in did if output.get(name)]
         named += [f"{one['path']}: {one['problem']}" for one in output.get("problems", ())]
     return ", ".join(named) or "done"
 
@@ -204,6 +206,8 @@ def _print_counts(line: JobLine) -> None:
         reasons = {**result.get("skipped_reasons", {}), **result.get("left", {})}
         for reason, count in reasons.items():
             print_line(f"  {count} x {reason}")
+    for one in result.get("files", {}).get("problems", ()):
+        print_line(f"  {one['path']}: {one['problem']}")
     for one in result.get("proposals", ()) if result.get("dry_run") else ():
         print_line(f"  {one['action']}: {one['title']} ({one['reason']})")
     for lost in result.get("lost_stages", ()):

@@ -15,6 +15,7 @@ from lerim_jobs.errors import BadInput
 from lerim_jobs.log.events import MemoryAccessed
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.paths import memory_dir
+from lerim_jobs.views.files import FileState, files_of
 from lerim_jobs.views.memories import all_memories
 from lerim_jobs.views.projection import fold_all
 from lerim_jobs.views.projects import PROJECTS, Project, project_stream
@@ -87,7 +88,7 @@ def show(memory_id: str, as_json: bool) -> None:
     one = found[0]
     state.store.append(project_stream(one.project_id), [MemoryAccessed(one.project_id, [one.memory_id])])
     projects = fold_all(state.store, PROJECTS)
-    about = memory_json(one, projects)
+    about = memory_json(one, projects, files_of(state.store, [one.memory_id]))
     if as_json:
         emit(about)
         return
@@ -125,10 +126,10 @@ def _known(state: State, project_id: str | None, as_of: str | None) -> dict[str,
     return memories_at(state.store, as_of_ms(as_of), project_ids=[project_id] if project_id else None)
 
 
-def memory_json(one: Memory, projects: dict[str, Project]) -> dict[str, Any]:
+def memory_json(one: Memory, projects: dict[str, Project], files: dict[str, FileState]) -> dict[str, Any]:
     """The fixed fields of a memory in `--json` output."""
     project = projects.get(one.project_id)
-    file = project.files.get(one.memory_id) if project else None
+    file = files.get(one.memory_id)
     return {
         "memory_id": one.memory_id,
         "kind": one.kind,
@@ -142,7 +143,7 @@ def memory_json(one: Memory, projects: dict[str, Project]) -> dict[str, Any]:
         "trace_id": one.trace_id,
         "span_id": one.span_id,
         "quote": one.quotes[0].text if one.quotes else None,
-        "path": f"{memory_dir_of(project)}/{file.path}" if project and file else None,
+        "path": f"{memory_dir_of(project)}/{file.path}" if project and file and file.path else None,
         "status": one.status,
         "updated_at": iso(one.updated_ms),
         "agent": one.agent,
@@ -159,8 +160,9 @@ def memory_dir_of(project: Project) -> str:
 
 
 def _print(state: State, memories: Iterable[Memory], as_json: bool) -> None:
-    projects = fold_all(state.store, PROJECTS)
-    found = [memory_json(one, projects) | {"updated_ms": one.updated_ms} for one in memories]
+    memories, projects = list(memories), fold_all(state.store, PROJECTS)
+    files = files_of(state.store, [one.memory_id for one in memories])
+    found = [memory_json(one, projects, files) | {"updated_ms": one.updated_ms} for one in memories]
     if as_json:
         for one in found:
             emit({key: value for key, value in one.items() if key != "updated_ms"})

@@ -1,6 +1,7 @@
 """Which stage comes next, as data: the plan each kind of job starts with, and what a finished index adds to it.
 
-    sync      index -> per session: extract (one a window) + summarize -> integrate -> publish -> finish
+    sync      index -> per session: extract (one a window) + summarize -> integrate -> publish -> finish;
+              publish also where only files were edited by hand
     maintain  curate (per project) -> publish -> finish
     ask       answer -> finish
     check     check (one a model role) -> finish
@@ -76,8 +77,12 @@ def first(kind: JobKind, params: Mapping[str, Any], *, host: str, projects: Sequ
     return [*stages, finish]
 
 
-def after_index(sessions: Sequence[SessionPlan], *, host: str, params: Mapping[str, Any]) -> list[StageRequested]:
-    """What index adds for the sessions it took, the oldest first in each project."""
+def after_index(
+    sessions: Sequence[SessionPlan], *, host: str, params: Mapping[str, Any], touched: Sequence[str] = ()
+) -> list[StageRequested]:
+    """What index adds for the sessions it took, the oldest first in each project. `touched` are projects whose files need
+    a publish whatever the sessions say.
+    """
     stages: list[StageRequested] = []
     integrations: dict[str, list[str]] = {}
     for session in sessions:
@@ -98,7 +103,8 @@ def after_index(sessions: Sequence[SessionPlan], *, host: str, params: Mapping[s
             )
         )
         before.append(integrate)
-    stages += [_publish(project, host, needs=[], after=names, params=params) for project, names in integrations.items()]
+    for project in dict.fromkeys((*integrations, *touched)):
+        stages.append(_publish(project, host, needs=[], after=integrations.get(project, []), params=params))
     return stages
 
 

@@ -402,13 +402,14 @@ class MemoryRestored(Event, frozen=True):
 
 
 class MemoryEdited(Event, frozen=True):
-    """Someone changed the memory's markdown file by hand."""
+    """Someone changed the memory by hand, in its markdown file or by command. `kind` None: as it was."""
 
     memory_id: str
     title: str
     body: str
     confidence: float
     tags: list[str] = []
+    kind: MemoryKind | None = None
 
 
 class MemoryReverted(Event, frozen=True):
@@ -461,20 +462,23 @@ class ProjectRemoved(Event, frozen=True):
 class PublishedFile(msgspec.Struct, frozen=True, omit_defaults=True):
     """One markdown file as it was last written: `path` below the memory folder, `digest` of its bytes.
 
-    An empty `path` means the file is gone.
+    An empty `path` means the file is gone. `conflict` is the version that was put beside a file whose hand edit overlaps
+    with it; 0 means there is none.
     """
 
     memory_id: str
     path: str
     digest: str
     version: int
+    conflict: int = 0
 
 
 class ProjectPublished(Event, frozen=True):
-    """Markdown files were written or removed."""
+    """Markdown files were written, moved or removed. `checkout` is what git had checked out then, empty without git."""
 
     project_id: str
     files: list[PublishedFile]
+    checkout: str = ""
 
 
 class MemoryAccessed(Event, frozen=True):

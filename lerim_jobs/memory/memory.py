@@ -97,6 +97,7 @@ def _changed(memory: Memory, event: MemoryEvent, row: Recorded) -> Memory:
                 body=event.body,
                 confidence=event.confidence,
                 tags=event.tags,
+                kind=event.kind or memory.kind,
                 accessed_ms=row.at_ms,
                 by_hand=True,
             )
@@ -105,7 +106,8 @@ def _changed(memory: Memory, event: MemoryEvent, row: Recorded) -> Memory:
         case MemoryArchived():
             return msgspec.structs.replace(memory, status="archived", reason=event.reason)
         case MemoryRestored():
-            return msgspec.structs.replace(memory, status="active", reason=event.reason, accessed_ms=row.at_ms)
+            back: dict[str, Any] = {"status": "active", "merged_into": None, "reason": event.reason}
+            return msgspec.structs.replace(memory, accessed_ms=row.at_ms, **back)
         case MemoryReverted():
             return _reverted(memory, event)
         case MemoryRedacted():

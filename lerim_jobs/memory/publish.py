@@ -1,192 +1,129 @@
-"""Between the log and a project's markdown files: hand edits in, memories out, and no one's words overwritten.
-
-A file whose bytes are those last published, or those of any version of its memory, was not edited. Anything else is a
-person's edit: it becomes an event; where the memory moved on meanwhile, both are kept and it is said so.
-"""
+"""Memories become markdown files: only those that changed are read and written, and no one's words are overwritten."""
 
 from __future__ import annotations
 
-import errno
-import os
-import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from lerim_jobs import faults
-from lerim_jobs.ids import digest
-from lerim_jobs.log.events import MemoryArchived, MemoryEdited, PublishedFile
-from lerim_jobs.memory.files import BadFile, default_path, parse, render
+from lerim_jobs.ids import digest, slug
+from lerim_jobs.log.events import PublishedFile
+from lerim_jobs.memory import folder as disk
+from lerim_jobs.memory.changes import Changes, Problem
+from lerim_jobs.memory.edits import beside
+from lerim_jobs.memory.files import ARCHIVED, default_path, render
+from lerim_jobs.memory.folder import LeftAlone
 from lerim_jobs.memory.memory import Memory
+from lerim_jobs.views.files import FileState
 
-__all__ = ["Import", "Problem", "Written", "read_edits", "write"]
+__all__ = ["Written", "write"]
 
-AtVersion = Callable[[str, int], Memory | None]
-"""(memory id, version) -> the memory as it was then."""
-
-
-_GONE = ("undone", "redacted")
-"""Statuses of memories that have no file."""
+_BATCH = 500
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """Something a person should look at: the path below the memory folder and what is wrong."""
+class Written(msgspec.Struct):
+    """New states of files (an empty path: gone), how many were really written and removed, and what was left alone."""
 
-    path: str
-    problem: str
-
-
-class Import(msgspec.Struct, frozen=True):
-    """What people did to the files since they were published."""
-
-    edits: list[MemoryEdited]
-    deleted: list[MemoryArchived]
-    problems: list[Problem]
+    files: list[PublishedFile] = []
+    written: int = 0
+    removed: int = 0
+    problems: list[Problem] = []
 
 
-class Written(msgspec.Struct, frozen=True):
-    """What was written: new states of files (an empty path: gone), and what was left alone."""
-
-    files: list[PublishedFile]
-    problems: list[Problem]
-
-
-def read_edits(
-    folder: Path, published: Mapping[str, PublishedFile], memories: Mapping[str, Memory], at_version: AtVersion
-) -> Import:
-    """Compare the files with what was published last. Nothing is written."""
-    result = Import([], [], [])
-    for memory_id, file in published.items():
-        memory = memories.get(memory_id)
-        if memory is None or memory.status in _GONE:
-            continue
-        data = _read(folder, file.path)
-        if data is None:
-            if memory.status == "active":
-                result.deleted.append(MemoryArchived(memory_id, "its file was deleted"))
-        elif digest(data) != file.digest:
-            _edit(data, file, memory, at_version, result)
+def write(changes: Changes, states: dict[str, FileState], load: Callable[[Sequence[str]], Sequence[Memory]]) -> Written:
+    """Bring the files to the state of the log. `states` are those after the changes were appended."""
+    result = Written()
+    stale = [key for key, state in states.items() if _is_stale(changes, state)]
+    taken = {state.path for state in states.values()} | set(changes.paths.values())
+    for start in range(0, len(stale), _BATCH):
+        for memory in load(stale[start : start + _BATCH]):
+            state = states[memory.memory_id]
+            path = changes.paths.get(memory.memory_id, state.path)
+            try:
+                if memory.memory_id in changes.beside:
+                    _put_beside(changes, memory, state, path, result)
+                elif state.has_file or memory.memory_id in changes.paths:
+                    _put(changes, memory, state, path, taken, result)
+                else:
+                    _take_away(changes, state, path, result)
+            except LeftAlone as why:
+                result.problems.append(Problem(disk.shown(path or default_path(memory)), str(why)))
     return result
 
 
-def write(folder: Path, memories: Mapping[str, Memory], published: Mapping[str, PublishedFile]) -> Written:
-    """Write what changed, each file whole and at once. A file somebody else put in the way is never overwritten."""
-    result = Written([], [])
-    for memory in memories.values():
-        before = published.get(memory.memory_id)
-        if memory.status != "active" and before is None:
-            continue
-        if before and memory.status in _GONE:
-            _take_away(folder, memory, before, result)
-            continue
-        path = _path(memory, before)
-        data = render(memory)
-        after = PublishedFile(memory.memory_id, path, digest(data), memory.version)
-        if before == after and _read(folder, path) is not None:
-            continue
-        if problem := _put(folder, path, data, before):
-            result.problems.append(Problem(path, problem))
-            continue
-        if before and before.path != path:
-            _remove(folder, before)
-        result.files.append(after)
-    return result
+def _is_stale(changes: Changes, state: FileState) -> bool:
+    """Whether the file may not be what it should be; asked for every memory, so it must be quick."""
+    key = state.memory_id
+    if key in changes.left:
+        return key in changes.beside
+    if key in changes.paths or key in changes.seen or key in changes.found.missing:
+        return True
+    return state.version != state.published if state.has_file else state.path != ""
 
 
-def _edit(data: bytes, file: PublishedFile, memory: Memory, at_version: AtVersion, result: Import) -> None:
-    found = parse(data)
-    if isinstance(found, BadFile):
-        result.problems.append(Problem(file.path, f"line {found.line}: {found.problem}; left alone"))
+def _put(changes: Changes, memory: Memory, state: FileState, path: str, taken: set[str], result: Written) -> None:
+    folder, key = changes.found.folder, memory.memory_id
+    if memory.status in ("undone", "redacted") or key in changes.gone:
+        _take_away(changes, state, path, result)
         return
-    if found.memory_id != memory.memory_id:
-        result.problems.append(Problem(file.path, "its id was changed; left alone"))
-        return
-    then = at_version(memory.memory_id, found.version)
-    base = then or memory
-    mine = (found.title, found.body, found.confidence, found.tags)
-    if mine == (base.title, base.body.strip(), base.confidence, base.tags):
-        return  # also when a publish wrote it and died before it could say so
-    if found.version < memory.version and _content(memory) != _content(base):
-        result.problems.append(
-            Problem(
-                file.path, f"edited by hand at version {found.version}, but it is at {memory.version}: both are kept"
-            )
-        )
-        return
-    result.edits.append(MemoryEdited(memory.memory_id, *mine))
+    wanted = _place(memory, path)
+    if wanted != path:
+        wanted = _free(folder, wanted, key, taken)
+        if path:
+            disk.move(folder, path, wanted)
+        taken.add(wanted)
+    data = render(memory)
+    over = {state.digest, changes.seen.get(key, "")}
+    result.written += disk.replace(folder, wanted, data, over=over)
+    _clear_beside(changes, state, path)
+    file = PublishedFile(key, wanted, digest(data), memory.version)
+    if _state_of(file) != _state_of(state):
+        result.files.append(file)
 
 
-def _content(memory: Memory) -> tuple[str, str, float, list[str]]:
-    return memory.title, memory.body, memory.confidence, memory.tags
+def _take_away(changes: Changes, state: FileState, path: str, result: Written) -> None:
+    """The memory has no file any more; one that somebody edited was left before."""
+    if path:
+        disk.discard(changes.found.folder, path, only={state.digest, changes.seen.get(state.memory_id, "")})
+        result.removed += state.memory_id not in changes.found.missing
+    _clear_beside(changes, state, path)
+    result.files.append(PublishedFile(state.memory_id, "", "", state.version))
 
 
-def _path(memory: Memory, before: PublishedFile | None) -> str:
+def _put_beside(changes: Changes, memory: Memory, state: FileState, path: str, result: Written) -> None:
+    over = {_digest_at(changes, memory.memory_id, state.conflict)}
+    result.written += disk.replace(changes.found.folder, beside(path), render(memory), over=over)
+    result.files.append(PublishedFile(memory.memory_id, path, state.digest, state.published, memory.version))
+
+
+def _clear_beside(changes: Changes, state: FileState, path: str) -> None:
+    """A conflict that is over needs no version of ours any more."""
+    if state.conflict and path:
+        disk.discard(changes.found.folder, beside(path), only={_digest_at(changes, state.memory_id, state.conflict)})
+
+
+def _digest_at(changes: Changes, memory_id: str, version: int) -> str:
+    then = changes.known.at_version(memory_id, version) if version else None
+    return digest(render(then)) if then else ""
+
+
+def _place(memory: Memory, path: str) -> str:
     """Names stay; only archiving and restoring moves a file."""
-    path = before.path if before else default_path(memory)
-    plain = path.removeprefix("archived/")
-    return plain if memory.status == "active" else f"archived/{plain}"
+    plain = (path or default_path(memory)).removeprefix(ARCHIVED)
+    return plain if memory.status == "active" else f"{ARCHIVED}{plain}"
 
 
-def _put(folder: Path, path: str, data: bytes, before: PublishedFile | None) -> str | None:
-    """Write the file, or say why not; a conflicting version of ours is put beside theirs."""
-    target = folder / path
-    if not _inside(folder, target):
-        return "a symbolic link leads out of the memory folder; nothing was written"
-    there = _read(folder, path)
-    ours = {digest(data), before.digest if before and before.path == path else ""}
-    if there is not None and digest(there) not in ours:
-        _replace(target.with_suffix(".conflict.md"), data)
-        return "it holds other text: that was left alone, ours is beside it as .conflict.md"
-    if there != data:
-        _replace(target, data)
-    return None
+def _free(folder: Path, path: str, memory_id: str, taken: set[str]) -> str:
+    """The path, or one with the id in it where another file has that name: never two memories in one file."""
+    pure, key = PurePosixPath(path), slug(memory_id)
+    for name in (pure.name, f"{pure.stem}-{key[:8]}.md", f"{pure.stem}-{key}.md"):
+        candidate = str(pure.with_name(name))
+        if candidate not in taken and not disk.exists(folder, candidate):
+            return candidate
+    raise LeftAlone("other files have its name")
 
 
-def _inside(folder: Path, target: Path) -> bool:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    real = Path(os.path.realpath(target.parent))
-    root = Path(os.path.realpath(folder.parent.parent))
-    return not target.is_symlink() and (real == root or root in real.parents)
-
-
-def _read(folder: Path, path: str) -> bytes | None:
-    try:
-        return (folder / path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-
-
-def _replace(target: Path, data: bytes) -> None:
-    """Write beside it and rename: a reader sees the old file or the new one, never half."""
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".lerim-", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            if faults.armed(faults.DISK_FULL):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
-
-
-def _take_away(folder: Path, memory: Memory, before: PublishedFile, result: Written) -> None:
-    """Remove our file of a memory that is no more; one that somebody edited is theirs, and is published no longer."""
-    data = _read(folder, before.path)
-    if data is not None and digest(data) != before.digest:
-        result.problems.append(Problem(before.path, f"it was edited, but its memory is {memory.status}: left alone"))
-    _remove(folder, before)
-    result.files.append(PublishedFile(memory.memory_id, "", "", memory.version))
-
-
-def _remove(folder: Path, before: PublishedFile) -> None:
-    """Remove the old place of a moved file, unless somebody changed it."""
-    data = _read(folder, before.path)
-    if data is not None and digest(data) == before.digest:
-        (folder / before.path).unlink()
+def _state_of(file: PublishedFile | FileState) -> tuple[str, str, int, int]:
+    version = file.published if isinstance(file, FileState) else file.version
+    return file.path, file.digest, version, file.conflict

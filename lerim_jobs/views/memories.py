@@ -36,7 +36,7 @@ def load_memories(store: Store, memory_ids: Iterable[str]) -> list[Memory]:
 
 MEMORIES: View[Memory] = View(
     name="memories",
-    version=3,
+    version=5,
     shape=Memory,
     types=tuple(kind.__name__ for kind in get_args(MemoryEvent)),
     key=lambda row: row.stream.removeprefix("memory-"),

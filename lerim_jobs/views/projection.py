@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 import msgspec
@@ -21,7 +21,8 @@ class View(msgspec.Struct, Generic[S], frozen=True):
     """A fold of some event types into one document per key.
 
     `apply` gives the document after an event, None to have none. Raise `version` whenever `apply` or `shape` changes:
-    the documents are then rebuilt from position 0.
+    the documents are then rebuilt from position 0. An event about several documents is split by `spread` into one row
+    for each of them.
     """
 
     name: str
@@ -30,6 +31,7 @@ class View(msgspec.Struct, Generic[S], frozen=True):
     types: tuple[str, ...]
     key: Callable[[Recorded], str]
     apply: Callable[[S | None, Recorded], S | None]
+    spread: Callable[[Recorded], list[tuple[str, Recorded]]] | None = None
 
 
 def catch_up(store: Store, view: View[S]) -> None:
@@ -80,10 +82,17 @@ def _checkpoint(stored: bytes | None, view: View[S]) -> int:
 def _folded(view: View[S], batch: list[Recorded], load: Callable[[str], bytes | None]) -> dict[str, S | None]:
     decoder = msgspec.json.Decoder(view.shape)
     changed: dict[str, S | None] = {}
-    for row in batch:
-        key = view.key(row)
+    for key, row in _keyed(view, batch):
         if key not in changed:
             stored = load(key)
             changed[key] = decoder.decode(stored) if stored else None
         changed[key] = view.apply(changed[key], row)
     return changed
+
+
+def _keyed(view: View[S], batch: list[Recorded]) -> Iterator[tuple[str, Recorded]]:
+    for row in batch:
+        if view.spread:
+            yield from view.spread(row)
+        else:
+            yield view.key(row), row

@@ -1,11 +1,11 @@
-"""Registered projects, what was last published of their memories, and when each was last synced and maintained."""
+"""Registered projects, what git had checked out at the last publish, and when their memories were used."""
 
 from __future__ import annotations
 
 import msgspec
 
 from lerim_jobs.log.codec import Recorded
-from lerim_jobs.log.events import MemoryAccessed, ProjectAdded, ProjectPublished, ProjectRemoved, PublishedFile
+from lerim_jobs.log.events import MemoryAccessed, ProjectAdded, ProjectPublished, ProjectRemoved
 from lerim_jobs.log.store import Store
 from lerim_jobs.views.projection import View, fold_all
 
@@ -13,7 +13,7 @@ __all__ = ["PROJECTS", "Project", "active_projects", "project_stream"]
 
 
 class Project(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A folder whose sessions become memories. `files` is what was last written, by memory id."""
+    """A folder whose sessions become memories. Which files it has is in `views/files.py`."""
 
     project_id: str
     name: str
@@ -21,7 +21,7 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     host: str
     version: int = 0
     removed: bool = False
-    files: dict[str, PublishedFile] = {}
+    checkout: str = ""
     accessed_ms: dict[str, int] = {}
 
 
@@ -49,9 +49,7 @@ def _apply(project: Project | None, row: Recorded) -> Project | None:
         case ProjectRemoved():
             return msgspec.structs.replace(project, removed=True, version=row.version)
         case ProjectPublished():
-            changed = {file.memory_id: file for file in event.files}
-            files = {key: file for key, file in {**project.files, **changed}.items() if file.path}
-            return msgspec.structs.replace(project, files=files, version=row.version)
+            return msgspec.structs.replace(project, checkout=event.checkout or project.checkout, version=row.version)
         case MemoryAccessed():
             accessed = {**project.accessed_ms, **dict.fromkeys(event.memory_ids, row.at_ms)}
             return msgspec.structs.replace(project, accessed_ms=accessed, version=row.version)
@@ -61,7 +59,7 @@ def _apply(project: Project | None, row: Recorded) -> Project | None:
 
 PROJECTS: View[Project] = View(
     name="projects",
-    version=1,
+    version=2,
     shape=Project,
     types=("ProjectAdded", "ProjectRemoved", "ProjectPublished", "MemoryAccessed"),
     key=lambda row: row.stream.removeprefix("project-"),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lerim_jobs.config import Decay
-from lerim_jobs.ids import digest
 from lerim_jobs.log.codec import Recorded, encode
 from lerim_jobs.log.events import (
     Event,
@@ -19,13 +17,12 @@ from lerim_jobs.log.events import (
     MemoryMerged,
     MemoryRestored,
     MemoryUpdated,
-    PublishedFile,
     Quote,
 )
 from lerim_jobs.memory import decay
-from lerim_jobs.memory.files import BadFile, Parsed, default_path, parse, render
+from lerim_jobs.memory.files import BadFile, Parsed, default_path, one_line, parse, proof, render
 from lerim_jobs.memory.memory import Memory, fold
-from lerim_jobs.memory.publish import Written, read_edits, write
+from lerim_jobs.memory.merging import Content, Merged, content_of, merge, with_theirs
 
 QUOTE = Quote("we use tabs", "s1", "session-codex-1", "codex", 4, "user", 1_795_000_000_000)
 ADDED = MemoryAdded(
@@ -65,7 +62,10 @@ def test_a_file_says_what_it_is_and_reads_back() -> None:
     data = render(memory)
     assert data == render(memory)
     found = parse(data)
-    assert found == Parsed("m123456789", 1, "Tabs: it is", "We use tabs.", 0.8, ["style"])
+    assert isinstance(found, Parsed)
+    said = (found.memory_id, found.version, found.title, found.body, found.confidence, found.tags)
+    assert said == ("m123456789", 1, "Tabs: it is", "We use tabs.", 0.8, ["style"])
+    assert (found.kind, found.status, found.proof) == ("decision", "active", proof(memory).partition("-->\n")[2])
     text = data.decode()
     assert "> we use tabs" in text
     assert "job: j" in text
@@ -75,12 +75,24 @@ def test_a_file_says_what_it_is_and_reads_back() -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("no front matter", 1),
         ("---\nid: x\n", 1),
         ("---\nid: x\ntitle: [\n---\n", 3),
         ("---\n- a\n---\n", 2),
         ("---\nid: x\ntitle: y\nconfidence: high\ntags: []\nversion: 1\n---\n", 4),
         ("---\nid: x\ntitle: y\nconfidence: 7\ntags: []\nversion: 1\n---\n", 4),
+        ("---\nid: x\nconfidence: nan\n---\n", 3),
+        ("---\nid: ../x\n---\n", 2),
+        ("---\nid: x\nversion: " + "9" * 5000 + "\n---\n", 3),
+        ("---\nid: x\ntitle: ''\n---\n", 3),
+        ("---\nid: x\ntitle: " + "long " * 60 + "\n---\n", 3),
+        ("---\nid: x\nkind: fact\n---\n", 3),
+        ("---\nid: x\na: &a [x, x]\nb: *a\n---\n", 3),
+        ("---\nid: x\nb: *nowhere\n---\n", 3),
+        ("---\nid: x\ntags: [[[[[[[[x]]]]]]]]\n---\n", 3),
+        ("---\nid: x\ntags: {a: b}\n---\n", 3),
+        ("---\nid: x\n? [a]\n: b\n---\n", 3),
+        ("---\nid: x\n---\nA\n<<<<<<< HEAD\nB\n", 5),
+        ("---\nid: x\ntitle: !!python/object/apply:os.system [ls]\n---\n", 3),
     ],
 )
 def test_a_broken_file_is_reported_with_its_line(text: str, line: int) -> None:
@@ -89,109 +101,95 @@ def test_a_broken_file_is_reported_with_its_line(text: str, line: int) -> None:
     assert found.line == line
 
 
-# --- publishing ------------------------------------------------------------------------------------
-def published(written: Written, before: dict[str, PublishedFile] | None = None) -> dict[str, PublishedFile]:
-    return {**(before or {}), **{file.memory_id: file for file in written.files}}
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"---\nid: x\n---\n\x00\x01", "not a text file"),
+        ("---\nid: x\n---\nwords".encode("utf-16"), "not a text file"),
+        (b"---\nid: x\n---\nna\xefve", "not UTF-8"),
+        (b"---\nid: x\n---\n" + b"x" * 70_000, "longer than 64 KiB"),
+        (b"---\ntitle: " + b"[" * 40_000 + b"\n---\n", "longer than 32 KiB"),
+        (b"---\ntitle: " + b"[" * 20_000 + b"\n---\n", "nested"),
+    ],
+)
+def test_odd_bytes_are_refused_and_say_why(data: bytes, problem: str) -> None:
+    found = parse(data)
+    assert isinstance(found, BadFile)
+    assert problem in found.problem
 
 
-def at(*events: Event) -> Any:
-    return lambda memory_id, version: fold(history(ADDED, *events)[:version])
+def test_a_yaml_bomb_is_refused_at_once() -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))]
+    assert isinstance(parse(("---\n" + "\n".join(lines) + "\n---\n").encode()), BadFile)
 
 
-def test_only_what_changed_is_written(tmp_path: Path) -> None:
-    folder = tmp_path / "repo" / ".lerim" / "memory"
-    first = write(folder, {"m123456789": folded()}, {})
-    (file,) = first.files
-    assert (folder / file.path).read_bytes() == render(folded())
-    known = published(first)
-    before = (folder / file.path).stat().st_mtime_ns
-    assert write(folder, {"m123456789": folded()}, known) == Written([], [])
-    assert (folder / file.path).stat().st_mtime_ns == before
-    renamed = folded(MemoryUpdated("m123456789", "Another title", "B", 0.5))
-    second = write(folder, {"m123456789": renamed}, known)
-    assert second.files[0].path == file.path
-    assert [path.name for path in folder.rglob(".lerim-*")] == []
+def test_line_ends_marks_and_control_characters_are_read_past() -> None:
+    memory = folded()
+    plain = parse(render(memory))
+    windows = b"\xef\xbb\xbf" + render(memory).replace(b"\n", b"\r\n")
+    assert parse(windows) == plain
+    assert parse(render(memory).replace(b"We use tabs.", b"We use \x1b[31mtabs\x7f.")) != plain
+    found = parse(render(memory).replace(b"We use tabs.", b"We use \x1btabs\x7f."))
+    assert isinstance(found, Parsed)
+    assert found.body == "We use tabs."
 
 
-def test_archived_memories_move_and_come_back(tmp_path: Path) -> None:
-    folder = tmp_path / "repo" / ".lerim" / "memory"
-    known = published(write(folder, {"m": folded()}, {}))
-    gone = published(write(folder, {"m": folded(MemoryArchived("m123456789"))}, known), known)
-    assert gone["m123456789"].path.startswith("archived/decisions/")
-    assert [path.relative_to(folder).parts[0] for path in folder.rglob("*.md")] == ["archived"]
-    events = (MemoryArchived("m123456789"), MemoryRestored("m123456789"))
-    write(folder, {"m": folded(*events)}, gone)
-    assert [path.relative_to(folder).parts[0] for path in folder.rglob("*.md")] == ["decisions"]
+def test_every_text_is_a_text_whatever_yaml_thinks() -> None:
+    words = ["yes", "2026-01-31", "12:30", "0x1F", "~", "- a", "a: b", "# c", "'", '"', "*x", "a\\b", "☃ 漢字", "1e3"]
+    memory = msgspec.structs.replace(folded(), title="null", tags=words)
+    found = parse(render(memory))
+    assert isinstance(found, Parsed)
+    assert (found.title, found.tags) == ("null", words)
+    # ... and other readers of the file agree
+    import yaml
+
+    front = render(memory).decode().split("---\n")[1]
+    assert yaml.safe_load(front)["tags"] == words
 
 
-def test_hand_edits_become_events_and_deleted_files_archive(tmp_path: Path) -> None:
-    folder = tmp_path / "repo" / ".lerim" / "memory"
-    known = published(write(folder, {"m": folded()}, {}))
-    path = folder / known["m123456789"].path
-    path.write_text(path.read_text().replace("We use tabs.", "We use tabs, two wide."))
-    found = read_edits(folder, known, {"m123456789": folded()}, at())
-    assert found.edits == [MemoryEdited("m123456789", "Tabs: it is", "We use tabs, two wide.", 0.8, ["style"])]
-    path.unlink()
-    gone = read_edits(folder, known, {"m123456789": folded()}, at())
-    assert (gone.edits, gone.deleted) == ([], [MemoryArchived("m123456789", "its file was deleted")])
+@given(
+    title=st.text(min_size=1, max_size=150).filter(lambda text: one_line(text) != ""),
+    body=st.text(max_size=400).filter(lambda text: "proof:" not in text and "<<<<<<<" not in text),
+    tags=st.lists(st.text(min_size=1, max_size=30).filter(lambda text: one_line(text) != ""), max_size=5),
+    confidence=st.floats(0, 1),
+)
+def test_what_is_written_is_read_back(title: str, body: str, tags: list[str], confidence: float) -> None:
+    memory = msgspec.structs.replace(folded(), title=title, body=body, tags=tags, confidence=confidence)
+    found = parse(render(memory))
+    assert isinstance(found, Parsed), found
+    assert with_theirs(memory, found) == content_of(memory)
+    assert parse(render(memory).replace(b"\n", b"\r\n")) == found
 
 
-def test_white_space_at_the_end_and_broken_files_change_nothing(tmp_path: Path) -> None:
-    folder = tmp_path / "repo" / ".lerim" / "memory"
-    known = published(write(folder, {"m": folded()}, {}))
-    path = folder / known["m123456789"].path
-    path.write_bytes(path.read_bytes() + b"\n\n")
-    assert read_edits(folder, known, {"m123456789": folded()}, at()).edits == []
-    path.write_text("---\nid: [\n---\n")
-    broken = read_edits(folder, known, {"m123456789": folded()}, at())
-    assert broken.edits == []
-    assert "line 2" in broken.problems[0].problem or "line 3" in broken.problems[0].problem
-    later = folded(MemoryUpdated("m123456789", "New", "B", 0.5))
-    assert "left alone" in write(folder, {"m": later}, known).problems[0].problem
-    assert path.read_text() == "---\nid: [\n---\n"
+@given(st.binary(max_size=300), st.booleans())
+def test_no_bytes_crash_the_reader(data: bytes, has_front: bool) -> None:
+    parse(b"---\nid: x\n" + data + b"\n---\nbody" if has_front else data)
 
 
-def test_files_of_a_publish_that_died_before_its_commit_are_known_as_ours(tmp_path: Path) -> None:
-    folder = tmp_path / "repo" / ".lerim" / "memory"
-    known = published(write(folder, {"m": folded()}, {}))
-    second = MemoryUpdated("m123456789", "Second", "B", 0.5)
-    write(folder, {"m": folded(second)}, known)
-    third = MemoryUpdated("m123456789", "Third", "C", 0.5)
-    now = folded(second, third)
-    found = read_edits(folder, known, {"m123456789": now}, at(second, third))
-    assert (found.edits, found.problems) == ([], [])
+@given(st.text(alphabet="-:[]{}&*!|>'\"%@`#?, \n\tax0", max_size=120))
+def test_no_front_matter_crashes_the_reader(text: str) -> None:
+    parse(f"---\n{text}\n---\nbody".encode())
 
 
-def test_an_edit_of_an_old_version_keeps_both(tmp_path: Path) -> None:
-    folder = tmp_path / "repo" / ".lerim" / "memory"
-    known = published(write(folder, {"m": folded()}, {}))
-    path = folder / known["m123456789"].path
-    path.write_text(path.read_text().replace("We use tabs.", "My words."))
-    later = MemoryUpdated("m123456789", "Changed meanwhile", "B", 0.5)
-    now = folded(later)
-    found = read_edits(folder, known, {"m123456789": now}, at(later))
-    assert found.edits == []
-    assert "both are kept" in found.problems[0].problem
-    written = write(folder, {"m": now}, known)
-    assert written.files == []
-    assert "My words." in path.read_text()
-    assert "Changed meanwhile" in path.with_suffix(".conflict.md").read_text()
+# --- three versions --------------------------------------------------------------------------------
+def test_changes_of_different_fields_go_together_and_tags_one_by_one() -> None:
+    base = Content("T", "B", 0.5, ["a", "b"], "decision")
+    theirs = Content("T", "Mine", 0.5, ["b", "c"], "decision")
+    ours = Content("New", "B", 0.9, ["a", "b", "d"], "decision")
+    assert merge(base, theirs, ours) == Merged(Content("New", "Mine", 0.9, ["b", "d", "c"], "decision"), [])
+    clash = merge(base, theirs, msgspec.structs.replace(ours, body="Ours"))
+    assert clash.overlaps == ["body"]
+    assert merge(base, theirs, theirs).overlaps == []
 
 
-def test_somebody_elses_file_and_links_out_of_the_folder_are_left_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "repo" / ".lerim" / "memory"
-    theirs = folder / default_path(folded())
-    theirs.parent.mkdir(parents=True)
-    theirs.write_text("a note of mine")
-    assert write(folder, {"m": folded()}, {}).files == []
-    assert theirs.read_text() == "a note of mine"
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    linked = tmp_path / "other" / ".lerim" / "memory"
-    linked.mkdir(parents=True)
-    (linked / "decisions").symlink_to(outside)
-    assert "symbolic link" in write(linked, {"m": folded()}, {}).problems[0].problem
-    assert list(outside.iterdir()) == []
+def test_words_below_the_proof_join_the_body_and_quotes_stay_what_they_are() -> None:
+    memory = folded()
+    more = parse(render(memory) + b"\nNot in the legacy code.\n")
+    assert isinstance(more, Parsed)
+    assert with_theirs(memory, more).body == "We use tabs.\n\nNot in the legacy code."
+    forged = parse(render(memory).replace(b"> we use tabs", b"> we use spaces"))
+    assert isinstance(forged, Parsed)
+    assert with_theirs(memory, forged) == content_of(memory)
 
 
 # --- decay -----------------------------------------------------------------------------------------
@@ -211,8 +209,3 @@ def test_use_resets_decay_and_it_can_be_switched_off() -> None:
     forgotten = msgspec.structs.replace(folded(), created_ms=0, accessed_ms=0)
     assert not decay.decide(forgotten, 900 * 86_400_000, Decay(enabled=False)).archive
     assert decay.effective(0.8, 900, Decay()) == decay.effective(0.8, 162, Decay())
-
-
-def test_published_digests_are_those_of_the_bytes(tmp_path: Path) -> None:
-    (file,) = write(tmp_path / "repo" / ".lerim" / "memory", {"m": folded()}, {}).files
-    assert file.digest == digest(render(folded()))

@@ -22,6 +22,7 @@ from workers.context import Outcome, StageContext
 __all__ = ["run"]
 
 _SETTINGS_TO_BLAME = {"wrong_key", "model_missing", "config"}
+_FILE_COUNTS = ("written", "removed", "added", "edited", "archived", "restored", "moved", "deleted", "conflicts")
 _MEMORY_COUNTS = ("added", "updated", "merged", "archived", "unchanged", "rejected")
 
 
@@ -33,6 +34,7 @@ def run(ctx: StageContext) -> Outcome:
     result = {
         **_model_counts(ctx),
         "memories": {name: _total([*job.family("integrate"), *job.family("curate")], name) for name in _MEMORY_COUNTS},
+        "files": _files(job),
         "duration_s": round((now_ms() - job.requested_ms) / 1000, 3),
         "lost_stages": [{"stage": stage.request.stage, "reason": stage.reason} for stage in lost],
         "dry_run": bool(job.request.params.get("dry_run")),
@@ -45,6 +47,13 @@ def run(ctx: StageContext) -> Outcome:
         result["roles"] = {stage.request.input["role"]: stage.output for stage in job.family("check") if stage.output}
     effects = [effect for stream, stage in quarantined.items() if (effect := _give_up(ctx, stream, stage))]
     return Outcome({}, effects, end=End(_status(job, lost), result, _error(lost)))
+
+
+def _files(job: Job) -> dict[str, Any]:
+    """What publishing did, over all projects, and what a person should look at."""
+    published = [stage.output for stage in job.family("publish")]
+    counts = {name: sum(output.get(name, 0) for output in published) for name in _FILE_COUNTS}
+    return {**counts, "problems": [problem for output in published for problem in output.get("problems", ())]}
 
 
 def _status(job: Job, lost: list[Stage]) -> JobStatus:

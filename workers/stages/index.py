@@ -1,7 +1,8 @@
 """index: find new and grown sessions, store what they added, and take for extraction what belongs to a project.
 
-Reads   the session files of this host, only their new bytes; the sessions and projects read models
-Writes  one SessionIndexed per new or grown file, one SessionScheduled per session taken, the stages of each
+Reads   the session files of this host, only their new bytes; the sessions and projects read models; how the memory files look
+Writes  one SessionIndexed per new or grown file, one SessionScheduled per session taken, the stages of each; a publish for
+        projects whose files were edited by hand
 Raises  ConfigError (unknown agent), ConflictError (another index ran meanwhile: decided again)
 """
 
@@ -21,6 +22,7 @@ from lerim_jobs import ids
 from lerim_jobs.jobs.claims import Effect
 from lerim_jobs.jobs.plans import SessionPlan, after_index
 from lerim_jobs.log.events import Event, SessionIndexed, SessionScheduled
+from lerim_jobs.memory.survey import needs_publish
 from lerim_jobs.sessions import discovery, projects, transcript
 from lerim_jobs.sessions.reader import Checkpoint, Found, Reading, is_unchanged, read
 from lerim_jobs.sessions.transcript import Turn
@@ -73,7 +75,9 @@ def run(ctx: StageContext) -> Outcome:
     known = {key: project for key, project in active_projects(ctx.store).items() if project.host == ctx.host}
     plans, left = _take(ctx, scan, known)
     is_estimate = bool(ctx.input.get("estimate"))
+    touched: list[str] = []
     if not (ctx.input.get("dry_run") or is_estimate):
+        touched = [key for key, project in known.items() if needs_publish(ctx.store, project)]
         for plan in plans:
             taken = SessionScheduled(ctx.job.job_id, plan.project_id, plan.turn_from, plan.turn_to)
             scan.add(plan.stream, taken)
@@ -89,7 +93,7 @@ def run(ctx: StageContext) -> Outcome:
         **({"estimate": _estimate(ctx, scan, plans)} if is_estimate else {}),
     }
     effects = [Effect(stream, events, scan.versions[stream]) for stream, events in scan.events.items()]
-    stages = [] if is_estimate else after_index(plans, host=ctx.host, params=ctx.input)
+    stages = [] if is_estimate else after_index(plans, host=ctx.host, params=ctx.input, touched=touched)
     return Outcome(output, effects, scan.blobs, stages)
 
 

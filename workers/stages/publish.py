@@ -1,7 +1,7 @@
 """publish: hand edits become events, then memories become markdown files in the project.
 
 Reads   the project's memory folder, its memories, what was published last
-Writes  MemoryEdited and MemoryArchived for what people did, ProjectPublished for what was written
+Writes  what people did as events of memories, at once and fenced by their versions; ProjectPublished for what was written
 Raises  BadInput when the project's folder is gone, ConflictError (a memory moved meanwhile: decided again)
 """
 
@@ -20,5 +20,6 @@ def run(ctx: StageContext) -> Outcome:
     project = find(ctx.store, PROJECTS, ctx.input["project_id"])
     if project is None or ctx.input.get("dry_run"):
         return Outcome({"written": 0})
-    output, effects = publish(ctx.store, project, ctx.now_ms)
+    meta = {"job_id": ctx.job.job_id, "stage": ctx.stage, "attempt": ctx.attempt, "host": ctx.host}
+    output, effects = publish(ctx.store, project, meta=meta)
     return Outcome(output, effects)

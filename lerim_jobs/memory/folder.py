@@ -1,0 +1,242 @@
+"""A project's memory folder on disk: what lies in it, reading one file, replacing one file, and never anything outside.
+
+Links are not followed, pipes and devices not opened, hidden files not looked at. Paths are relative to the folder, with `/`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import msgspec
+
+from lerim_jobs import faults
+from lerim_jobs.ids import digest
+
+__all__ = [
+    "CONFLICT",
+    "MAX_BYTES",
+    "LeftAlone",
+    "Mark",
+    "Scan",
+    "discard",
+    "exists",
+    "move",
+    "read",
+    "replace",
+    "scan",
+    "shown",
+]
+
+MAX_BYTES = 1_048_576
+CONFLICT = ".conflict.md"
+_TEMPORARY = re.compile(r"\.lerim-(?:(\d+)-)?[A-Za-z0-9_]+\.tmp")
+_STALE_S, _DEAD_STALE_S = 3600.0, 60.0
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters of a name that a terminal acts upon or does not show, and bytes that are no UTF-8."""
+
+
+class LeftAlone(Exception):
+    """Why a file was not touched."""
+
+
+class Mark(NamedTuple):
+    """How a file looks from outside; it has not changed while this has not."""
+
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+
+
+class Scan(msgspec.Struct):
+    """What lies in the folder. `odd` are things that are left alone, with the reason; below an odd folder nothing is known.
+
+    `is_there`: the folder exists.
+    """
+
+    is_there: bool
+    files: dict[str, Mark] = {}
+    odd: dict[str, str] = {}
+
+    def knows_gone(self, path: str) -> bool:
+        """Whether the file is surely not there: what was not looked into may hold it."""
+        return path not in self.files and not any(
+            path == odd or odd == "" or path.startswith(f"{odd}/") for odd in self.odd
+        )
+
+
+def scan(folder: Path) -> Scan:
+    """Look at everything once. Left-over temporary files of processes that are gone are removed on the way."""
+    found = Scan(folder.is_dir())
+    if not found.is_there:
+        return found
+    if not _is_inside(folder, ""):
+        found.odd[""] = "a symbolic link leads out of the project; nothing is read or written"
+        return found
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            with os.scandir(folder / prefix) as entries:
+                for entry in entries:
+                    _look(entry, prefix, found, waiting)
+        except OSError as exc:
+            found.odd[prefix.rstrip("/")] = f"unreadable: {exc.strerror}"
+    return found
+
+
+def read(folder: Path, path: str) -> bytes:
+    """The bytes of a plain file. Raises OSError."""
+    descriptor = os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_BYTES:
+            raise OSError(0, "not a plain file of at most 1 MiB")
+        return file.read(MAX_BYTES + 1)
+
+
+def exists(folder: Path, path: str) -> bool:
+    """Whether anything lies there, whatever it is."""
+    return os.path.lexists(folder / path)
+
+
+def move(folder: Path, path: str, to: str) -> None:
+    """Give a file another place where nothing lies yet. Raises LeftAlone; one that is not there is fine."""
+    with _leaving("moved"):
+        _check(folder, to)
+        if exists(folder, to):
+            raise LeftAlone("something lies there already")
+        (folder / to).parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            os.rename(folder / path, folder / to)
+
+
+def replace(folder: Path, path: str, data: bytes, *, over: set[str]) -> bool:
+    """Put the file there in one step; False: its bytes were these already. Raises LeftAlone.
+
+    What is there is only replaced when its digest is in `over`.
+    """
+    target = folder / path
+    with _leaving("written"):
+        _check(folder, path)
+        mode = 0o644
+        if exists(folder, path):
+            there = read(folder, path)
+            if there == data:
+                return False
+            if digest(there) not in over:
+                raise LeftAlone("it was changed just now: looked at again next time")
+            mode = stat.S_IMODE(target.stat().st_mode)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _swap(target, data, mode)
+    return True
+
+
+def discard(folder: Path, path: str, *, only: set[str]) -> None:
+    """Remove the file if its digest is in `only`; one that is not there is fine. Raises LeftAlone."""
+    with _leaving("removed"), suppress(FileNotFoundError):
+        _check(folder, path)
+        if digest(read(folder, path)) not in only:
+            raise LeftAlone("it was changed by hand: left alone")
+        (folder / path).unlink()
+
+
+def shown(path: str) -> str:
+    """A path that is safe to print and to store."""
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", path)
+
+
+def _look(entry: os.DirEntry[str], prefix: str, found: Scan, waiting: list[str]) -> None:
+    name = entry.name
+    if name.startswith("."):
+        if name.endswith(".tmp"):
+            _sweep(entry)
+        return
+    path = prefix + name
+    is_markdown = name.endswith(".md")
+    if entry.is_symlink():
+        if is_markdown or entry.is_dir():
+            found.odd[path] = "a symbolic link: not followed"
+    elif entry.is_dir():
+        waiting.append(f"{path}/")
+    elif is_markdown and not name.endswith(CONFLICT):
+        about = entry.stat(follow_symlinks=False)
+        if _UNSEEN.search(path):
+            found.odd[path] = "its name has characters that cannot be printed"
+        elif not stat.S_ISREG(about.st_mode):
+            found.odd[path] = "not a plain file"
+        elif about.st_size > MAX_BYTES:
+            found.odd[path] = "larger than 1 MiB"
+        else:
+            found.files[path] = Mark(about.st_size, about.st_mtime_ns, about.st_ino)
+
+
+def _sweep(entry: os.DirEntry[str]) -> None:
+    """Remove a temporary file whose process died before it could."""
+    named = _TEMPORARY.fullmatch(entry.name)
+    if not named:
+        return
+    with suppress(OSError):
+        age_s = time.time() - entry.stat(follow_symlinks=False).st_mtime
+        is_dead = named[1] is not None and not _runs(int(named[1]))
+        if age_s > (_DEAD_STALE_S if is_dead else _STALE_S):
+            os.unlink(entry.path)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def _leaving(done: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise LeftAlone(f"cannot be {done}: {exc.strerror}") from exc
+
+
+def _check(folder: Path, path: str) -> None:
+    pure = PurePosixPath(path)
+    is_path = not _UNSEEN.search(path) and path.endswith(".md") and not pure.is_absolute() and ".." not in pure.parts
+    if not is_path or not _is_inside(folder, path):
+        raise LeftAlone("a symbolic link or '..' leads out of the memory folder; nothing was changed")
+
+
+def _is_inside(folder: Path, path: str) -> bool:
+    """Whether the place stays below the project when all links are followed, and is itself no link."""
+    project = os.path.realpath(folder.parent.parent)
+    target = folder / path
+    real = os.path.realpath(target.parent if path else target)
+    return os.path.commonpath([project, real]) == project and not (path and target.is_symlink())
+
+
+def _swap(target: Path, data: bytes, mode: int) -> None:
+    """Write beside it and rename: a reader sees the old file or the new one, never half."""
+    beside = target.with_name(f".lerim-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            if faults.armed(faults.DISK_FULL):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()
+        raise
