@@ -36,6 +36,15 @@ class Memories:
         """One memory, archived or not."""
         return self.by_id.get(memory_id)
 
+    def of_session(self, stream: str, limit: int) -> list[Memory]:
+        """Active memories that a session's own words prove, summaries aside, the newest first."""
+        mine = [
+            one
+            for one in self.by_id.values()
+            if one.status == "active" and one.kind != "summary" and any(quote.stream == stream for quote in one.quotes)
+        ]
+        return sorted(mine, key=lambda one: (-one.updated_ms, one.memory_id))[:limit]
+
     def list(self, kind: str | None, limit: int) -> list[Memory]:
         """Active memories, the newest first."""
         active = [one for one in self.by_id.values() if one.status == "active" and kind in (None, one.kind)]

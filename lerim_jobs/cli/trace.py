@@ -15,6 +15,7 @@ from lerim_jobs.cli.state import State, open_state, project_here
 from lerim_jobs.clock import iso, now_ns
 from lerim_jobs.config import load_with_sources, tracing_warning
 from lerim_jobs.errors import BadInput
+from lerim_jobs.jobs.job import with_whole_outputs
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.queue.processes import workers_running
 from lerim_jobs.tracing.context import sdk_disabled
@@ -145,7 +146,7 @@ def status(as_json: bool) -> None:
 
 def spans_of(state: State, job_id: str, trace_id: str) -> list[SpanRecord]:
     """The skeleton from the log and what was recorded below it on this machine."""
-    bones = skeleton(state.store.read(job_stream(job_id)))
+    bones = skeleton(with_whole_outputs(state.store, state.store.read(job_stream(job_id))))
     return merge(bones, SpanStore(state.home.traces).of_trace(trace_id))
 
 

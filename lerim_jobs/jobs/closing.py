@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from lerim_jobs.jobs.job import with_whole_outputs
 from lerim_jobs.jobs.settlement import UNCLOSED, job_stream
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import TraceClosed
@@ -41,7 +42,7 @@ def close_trace(
     """
     if not _take(store, job_id, owner, alive):
         return False
-    spans = emit(store.read(job_stream(job_id)))
+    spans = emit(with_whole_outputs(store, store.read(job_stream(job_id))))
     with store.write() as tx:
         stored = tx.doc(UNCLOSED, job_id)
         if stored is None or msgspec.json.decode(stored, type=_Lease).owner != owner:

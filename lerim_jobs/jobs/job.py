@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
 
-from lerim_jobs.errors import BadInput
+from lerim_jobs.errors import BadInput, CorruptLog
 from lerim_jobs.jobs.settlement import job_stream
-from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.codec import Recorded, encode
 from lerim_jobs.log.events import (
     JobFinished,
     JobRequested,
@@ -22,7 +23,7 @@ from lerim_jobs.log.events import (
 )
 from lerim_jobs.log.store import Store
 
-__all__ = ["Job", "Stage", "fold", "load"]
+__all__ = ["Job", "Stage", "fold", "load", "with_whole_outputs"]
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -87,6 +88,19 @@ def with_outputs(store: Store, job: Job) -> Job:
             output = msgspec.json.decode(store.blob(stage.output_blob))
             job.stages[name] = msgspec.structs.replace(stage, output=output)
     return job
+
+
+def with_whole_outputs(store: Store, rows: Iterable[Recorded]) -> list[Recorded]:
+    """The same rows, with outputs that were stored as blobs put in place where they are still there."""
+    whole = []
+    for row in rows:
+        event = row.event if row.type == StageCompleted.__name__ else None
+        if isinstance(event, StageCompleted) and event.output_blob:
+            with suppress(CorruptLog):
+                output = msgspec.json.decode(store.blob(event.output_blob))
+                row = msgspec.structs.replace(row, data=encode(msgspec.structs.replace(event, output=output)))
+        whole.append(row)
+    return whole
 
 
 def _applied(job: Job, event: object) -> Job:

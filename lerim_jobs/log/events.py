@@ -34,6 +34,7 @@ __all__ = [
     "ModelCallFailed",
     "ModelCalled",
     "ProjectAdded",
+    "ProjectCurated",
     "ProjectEvent",
     "ProjectPublished",
     "ProjectRemoved",
@@ -420,6 +421,13 @@ class ProjectPublished(Event, frozen=True):
     files: list[PublishedFile]
 
 
+class ProjectCurated(Event, frozen=True):
+    """A clean-up looked at these batches of memories; a mark changes with any memory of its batch."""
+
+    project_id: str
+    marks: list[str]
+
+
 class MemoryAccessed(Event, frozen=True):
     """Memories were cited by an answer or shown to someone: their decay starts anew."""
 
@@ -452,7 +460,7 @@ MemoryEvent = (
     | MemoryReverted
     | MemoryRedacted
 )
-ProjectEvent = ProjectAdded | ProjectRemoved | ProjectPublished | MemoryAccessed
+ProjectEvent = ProjectAdded | ProjectRemoved | ProjectPublished | ProjectCurated | MemoryAccessed
 
 _ALL: tuple[type[Event], ...] = (
     JobRequested,
@@ -483,6 +491,7 @@ _ALL: tuple[type[Event], ...] = (
     ProjectAdded,
     ProjectRemoved,
     ProjectPublished,
+    ProjectCurated,
     MemoryAccessed,
 )
 EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in _ALL}

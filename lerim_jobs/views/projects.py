@@ -5,7 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from lerim_jobs.log.codec import Recorded
-from lerim_jobs.log.events import MemoryAccessed, ProjectAdded, ProjectPublished, ProjectRemoved, PublishedFile
+from lerim_jobs.log.events import (
+    MemoryAccessed,
+    ProjectAdded,
+    ProjectCurated,
+    ProjectPublished,
+    ProjectRemoved,
+    PublishedFile,
+)
 from lerim_jobs.log.store import Store
 from lerim_jobs.views.projection import View, fold_all
 
@@ -23,6 +30,8 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     removed: bool = False
     files: dict[str, PublishedFile] = {}
     accessed_ms: dict[str, int] = {}
+    curated: list[str] = []
+    """Marks of the batches of memories that a clean-up has seen as they are."""
 
 
 def project_stream(project_id: str) -> str:
@@ -52,6 +61,8 @@ def _apply(project: Project | None, row: Recorded) -> Project | None:
             changed = {file.memory_id: file for file in event.files}
             files = {key: file for key, file in {**project.files, **changed}.items() if file.path}
             return msgspec.structs.replace(project, files=files, version=row.version)
+        case ProjectCurated():
+            return msgspec.structs.replace(project, curated=event.marks, version=row.version)
         case MemoryAccessed():
             accessed = {**project.accessed_ms, **dict.fromkeys(event.memory_ids, row.at_ms)}
             return msgspec.structs.replace(project, accessed_ms=accessed, version=row.version)
@@ -61,9 +72,9 @@ def _apply(project: Project | None, row: Recorded) -> Project | None:
 
 PROJECTS: View[Project] = View(
     name="projects",
-    version=1,
+    version=2,
     shape=Project,
-    types=("ProjectAdded", "ProjectRemoved", "ProjectPublished", "MemoryAccessed"),
+    types=("ProjectAdded", "ProjectRemoved", "ProjectPublished", "ProjectCurated", "MemoryAccessed"),
     key=lambda row: row.stream.removeprefix("project-"),
     apply=_apply,
 )

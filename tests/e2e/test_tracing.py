@@ -261,7 +261,7 @@ def marked(request: dict[str, Any]) -> Step:
     if "add_memory" in names and not results:
         return tools(("search_memories", {"query": MARKS["arguments"]}), ("explore", {"question": MARKS["arguments"]}))
     if "add_memory" in names and len(results) == 2:
-        return tools(("update_memory", {"candidate": 0, "memory_id": MARKS["arguments"]}))
+        return tools(("update_memory", {"candidate": 0, "memory_id": MARKS["arguments"], "reason": "x"}))
     if "add_memory" in names:
         return (
             tools(("add_memory", {"candidate": 0, "reason": MARKS["answer"]}))
