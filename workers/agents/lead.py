@@ -101,7 +101,8 @@ def _prompt(desk: _Desk, title: str, stream: str) -> str:
     mine = {one.memory_id for one in desk.memories.of_session(stream, _FROM_THIS_SESSION)} if stream else set()
     candidates = []
     for number, one in enumerate(desk.candidates):
-        near = desk.memories.search(f"{one.title} {one.body}"[:400], _NEAREST)
+        hits = desk.memories.search(f"{one.title} {one.body}"[:400], 3 * _NEAREST)
+        near = [memory for memory in hits if memory.kind != "summary"][:_NEAREST]
         desk.shown |= {memory.memory_id: memory for memory in near}
         candidates.append({**_shown(number, one), "nearest": [memory.memory_id for memory in near]})
     for memory_id in sorted(mine - desk.shown.keys()):

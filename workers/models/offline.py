@@ -131,7 +131,7 @@ def _decision(
     number, text = candidate["candidate"], _text(candidate)
     if any(similarity(text, _text(other)) >= _SAME for other in earlier):
         return _call("skip", {"candidate": number, "reason": "said twice in this session"})
-    if any(corrects(_text(other), text) and other["kind"] == candidate["kind"] for other in later):
+    if any(corrects(other["body"], candidate["body"]) and other["kind"] == candidate["kind"] for other in later):
         return _call("skip", {"candidate": number, "reason": "taken back later in this session"})
     near = max(stored, key=lambda one: similarity(text, _text(one)), default=None)
     if near is None:
@@ -139,9 +139,9 @@ def _decision(
     about = {"candidate": number, "memory_id": near["memory_id"]}
     if similarity(text, _text(near)) >= _SAME:
         return _call("skip", {"candidate": number, "reason": f"known: {near['memory_id']}"})
-    if near["kind"] == candidate["kind"] and corrects(text, _text(near)):
+    if near["kind"] == candidate["kind"] and corrects(candidate["body"], near["body"]):
         return _call("supersede_memory", {**about, "reason": "a later statement that takes it back"})
-    if near["kind"] == candidate["kind"] and completes(text, _text(near)):
+    if near["kind"] == candidate["kind"] and completes(candidate["body"], near["body"]):
         return _call("update_memory", {**about, "reason": "the same statement with more to it"})
     return _call("add_memory", {"candidate": number, "reason": "not known yet"})
 
@@ -164,7 +164,7 @@ def _curator(messages: list[ModelMessage], info: AgentInfo) -> Parts:
     for one, other in combinations(memories, 2):
         pair = {one["memory_id"], other["memory_id"]}
         alike = one["kind"] == other["kind"] and similarity(_text(one), _text(other)) >= _DUPLICATE
-        if alike and not pair & gone and not (corrects(_text(one), _text(other)) or other["by_hand"]):
+        if alike and not pair & gone and not (corrects(one["body"], other["body"]) or other["by_hand"]):
             gone |= pair
             longer = one if one["by_hand"] else max(one, other, key=lambda memory: len(memory["body"]))
             given = {"survivor": one["memory_id"], "absorbed": [other["memory_id"]], "reason": "the same words"}
