@@ -19,6 +19,7 @@ __all__ = [
     "Agent",
     "Budget",
     "Decay",
+    "Memory",
     "Price",
     "Provider",
     "Queue",
@@ -186,6 +187,33 @@ class Decay(Section, frozen=True):
     archive_threshold: float = 0.2
     recent_access_grace_days: int = 30
 
+    def __post_init__(self) -> None:
+        if self.decay_days < 30:
+            raise ValueError("decay_days must be at least 30")
+        for name in ("min_confidence_floor", "archive_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1")
+        if self.recent_access_grace_days < 0:
+            raise ValueError("recent_access_grace_days must be at least 0")
+
+
+class Memory(Section, frozen=True):
+    """How far agents may go with the memories of one project.
+
+    `max_archived_per_job` counts what is archived, merged, consolidated or superseded. A clean-up looks at `curate_batch`
+    memories at a time and at no more than `curate_batches` batches in one run; what is left waits for the next.
+    """
+
+    max_archived_per_job: int = 50
+    curate_batch: int = 100
+    curate_batches: int = 6
+
+    def __post_init__(self) -> None:
+        if self.max_archived_per_job < 0:
+            raise ValueError("max_archived_per_job must be at least 0")
+        if self.curate_batch < 2 or self.curate_batches < 1:
+            raise ValueError("curate_batch must be at least 2 and curate_batches at least 1")
+
 
 class Settings(Section, frozen=True):
     """Everything that can be configured."""
@@ -200,6 +228,7 @@ class Settings(Section, frozen=True):
     queue: Queue = Queue()
     agents: dict[str, str | Agent] = {}
     decay: Decay = Decay()
+    memory: Memory = Memory()
 
 
 def load(env: Mapping[str, str], *, project: Path | None = None) -> Settings:

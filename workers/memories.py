@@ -50,6 +50,15 @@ class Memories:
     def _kept(self, memories: Sequence[Memory]) -> list[Memory]:
         return [self._loaded.setdefault(memory.memory_id, memory) for memory in memories]
 
+    def of_session(self, stream: str, limit: int) -> list[Memory]:
+        """Active memories that a session's own words prove, summaries aside, the newest first."""
+        mine = [
+            one
+            for one in self.by_id.values()
+            if one.status == "active" and one.kind != "summary" and any(quote.stream == stream for quote in one.quotes)
+        ]
+        return sorted(mine, key=lambda one: (-one.updated_ms, one.memory_id))[:limit]
+
     def list(self, kind: str | None, limit: int) -> list[Memory]:
         """Active memories, the newest first."""
         rows = self._index.known(["memory_id", "kind"], project_ids=self._project_ids, status="active")

@@ -113,7 +113,7 @@ class Runner:
                 work.request, claim.stage, claim.attempt, job_id=claim.job_id, **self._baggage(work, claim)
             ):
                 outcome = load_stage(claim.stage)(self._context(work, claim))
-                settled = self._commit(claim, outcome, work)
+                settled = self._commit(work, claim, outcome)
         except Exception as exc:
             settled, work = self._fail(claim, exc), None
         if settled is None:
@@ -123,9 +123,7 @@ class Runner:
             self.send(settled.freed, work)
         return settled
 
-    def _commit(self, claim: Claim, outcome: Outcome, work: Job) -> Settled | None:
-        trace_id = work.request.trace_id
-        about = {"trace_id": trace_id, "span_id": attempt_span_id(trace_id, claim.stage, claim.attempt)}
+    def _commit(self, work: Job, claim: Claim, outcome: Outcome) -> Settled | None:
         effects = list(outcome.effects)
         if outcome.rejected:
             effects.append(Effect(job_stream(claim.job_id), outcome.rejected))
@@ -138,7 +136,7 @@ class Runner:
             blobs=outcome.blobs,
             next_stages=outcome.next_stages,
             end=outcome.end,
-            meta={**self._meta(), **about},
+            meta=self._meta(work, claim),
         )
 
     def _fail(self, claim: Claim, error: Exception) -> Settled | None:
@@ -183,7 +181,7 @@ class Runner:
                 session_id=_session(work, claim),
                 project_id=_project_id(work, claim),
                 caps=self.caps,
-                meta=self._meta(),
+                meta=self._meta(work, claim),
             )
             return Models(
                 settings=settings,
@@ -234,8 +232,13 @@ class Runner:
             "session_id": session.get("session_id"),
         }
 
-    def _meta(self) -> dict[str, Any]:
-        return {"worker": self.owner, "host": self.host, "code": __version__}
+    def _meta(self, work: Job | None = None, claim: Claim | None = None) -> dict[str, Any]:
+        """Who wrote an event; with a claim also the span of its attempt, which every trace of the job has."""
+        about = {"worker": self.owner, "host": self.host, "code": __version__}
+        if work is None or claim is None:
+            return about
+        trace_id = work.request.trace_id
+        return {**about, "trace_id": trace_id, "span_id": attempt_span_id(trace_id, claim.stage, claim.attempt)}
 
 
 def _session(work: Job, claim: Claim) -> str | None:

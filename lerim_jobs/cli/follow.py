@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lerim_jobs.cli.output import coloured, emit, note, print_line
+from lerim_jobs.cli.output import coloured, emit, note, print_line, table
 from lerim_jobs.cli.state import State
 from lerim_jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARKED, EXIT_PARTIAL, WaitTimeout
 from lerim_jobs.jobs.settlement import job_stream
@@ -21,6 +21,7 @@ from lerim_jobs.log.events import (
     StageQuarantined,
     TraceClosed,
 )
+from lerim_jobs.memory import wording
 from lerim_jobs.tracing.names import stage_title
 from lerim_jobs.views.jobs import JOBS, JobLine
 from lerim_jobs.views.projection import find
@@ -210,12 +211,31 @@ def _print_counts(line: JobLine) -> None:
         print_line(f"  {one['path']}: {one['problem']}")
     for one in result.get("proposals", ()) if result.get("dry_run") else ():
         print_line(f"  {one['action']}: {one['title']} ({one['reason']})")
+    if result.get("dry_run"):
+        _print_plan(result.get("proposals", ()))
+    if result.get("left_for_later"):
+        print_line(f"{result['left_for_later']} memories are left for the next run.")
     for lost in result.get("lost_stages", ()):
         print_line(f"  lost: {lost['stage']}: {lost['reason']}")
     if result.get("model_calls"):
         print_line(f"Models: {_spent(result)}")
     if line.error:
         note(f"{line.kind} {line.status}: {line.error}")
+
+
+def _print_plan(proposals: Iterable[dict[str, Any]]) -> None:
+    """What would be done, a row each; what the checks refuse says why."""
+    rows = [
+        (
+            one["action"],
+            (one.get("memory_id") or "")[:8],
+            wording.line(one["title"], limit=60),
+            ", ".join(memory_id[:8] for memory_id in one.get("absorbs") or ()),
+            wording.line(f"refused: {one['refused']}" if one.get("refused") else one["reason"], limit=90),
+        )
+        for one in proposals
+    ]
+    table(("action", "memory", "title", "with", "reason"), rows, empty="Nothing would be changed.")
 
 
 def _counted(counts: dict[str, Any]) -> str:

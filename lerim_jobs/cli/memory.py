@@ -8,17 +8,16 @@ from typing import Any
 import click
 
 from lerim_jobs.cli.history import history_command, undo_memory
-from lerim_jobs.cli.output import age, emit, json_option, note, print_line, table
+from lerim_jobs.cli.memory_show import show
+from lerim_jobs.cli.output import age, emit, json_option, note, table
 from lerim_jobs.cli.state import State, find_project, open_state
 from lerim_jobs.clock import iso
-from lerim_jobs.errors import BadInput
-from lerim_jobs.log.events import MemoryAccessed
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.paths import memory_dir
 from lerim_jobs.views.files import FileState, files_of
 from lerim_jobs.views.memories import all_memories
 from lerim_jobs.views.projection import fold_all
-from lerim_jobs.views.projects import PROJECTS, Project, project_stream
+from lerim_jobs.views.projects import PROJECTS, Project
 
 __all__ = ["memory", "memory_json"]
 
@@ -75,46 +74,7 @@ def search(query: str, name: str | None, as_of: str | None, limit: int, as_json:
     _print(state, search_memories(index, state.store, query, project_ids=projects, limit=limit), as_json)
 
 
-@memory.command()
-@click.argument("memory_id")
-@json_option
-def show(memory_id: str, as_json: bool) -> None:
-    """Show the memory MEMORY_ID and where it came from."""
-    state = open_state()
-    found = [one for key, one in all_memories(state.store).items() if key.startswith(memory_id)]
-    if len(found) != 1:
-        many = "several memories begin with" if found else "there is no memory"
-        raise BadInput(f"{many} {memory_id!r}: `lerim memory list` shows them")
-    one = found[0]
-    state.store.append(project_stream(one.project_id), [MemoryAccessed(one.project_id, [one.memory_id])])
-    projects = fold_all(state.store, PROJECTS)
-    about = memory_json(one, projects, files_of(state.store, [one.memory_id]))
-    if as_json:
-        emit(about)
-        return
-    print_line(f"{one.title}\n{'-' * len(one.title)}\n{one.body}\n")
-    for quote in one.quotes:
-        when = iso(quote.at_ms) or "at an unknown time"
-        print_line(
-            f'"{quote.text}"\n    {quote.speaker}, {when}, turn {quote.turn} of {quote.agent} session {quote.session_id}\n'
-        )
-    for key in (
-        "memory_id",
-        "kind",
-        "status",
-        "confidence",
-        "tags",
-        "project",
-        "path",
-        "job_id",
-        "trace_id",
-        "updated_at",
-    ):
-        print_line(f"{key:<11} {about[key]}")
-    if one.model:
-        print_line(f"{'model':<11} {one.model}")
-    if one.reason:
-        print_line(f"{'reason':<11} {one.reason}")
+memory.add_command(show)
 
 
 def _known(state: State, project_id: str | None, as_of: str | None) -> dict[str, Memory]:

@@ -113,7 +113,7 @@ def _show_estimate(state: State, line: JobLine, *, as_json: bool) -> int:
 
 @click.command()
 @click.option("--project", "name", help="Only this project. [default: all]")
-@click.option("--force", is_flag=True, help="Accepted for symmetry; every maintain looks at everything.")
+@click.option("--force", is_flag=True, help="Look at memories again that have not changed since the last time.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
 @_job_options
 def maintain(

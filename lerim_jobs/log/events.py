@@ -40,6 +40,7 @@ __all__ = [
     "ModelCallFailed",
     "ModelCalled",
     "ProjectAdded",
+    "ProjectCurated",
     "ProjectEvent",
     "ProjectPublished",
     "ProjectRemoved",
@@ -481,6 +482,13 @@ class ProjectPublished(Event, frozen=True):
     checkout: str = ""
 
 
+class ProjectCurated(Event, frozen=True):
+    """A clean-up looked at these batches of memories; a mark changes with any memory of its batch."""
+
+    project_id: str
+    marks: list[str]
+
+
 class MemoryAccessed(Event, frozen=True):
     """Memories were cited by an answer or shown to someone: their decay starts anew."""
 
@@ -552,7 +560,7 @@ MemoryEvent = (
     | MemoryReverted
     | MemoryRedacted
 )
-ProjectEvent = ProjectAdded | ProjectRemoved | ProjectPublished | MemoryAccessed
+ProjectEvent = ProjectAdded | ProjectRemoved | ProjectPublished | ProjectCurated | MemoryAccessed
 
 _ALL: tuple[type[Event], ...] = (
     JobRequested,
@@ -588,6 +596,7 @@ _ALL: tuple[type[Event], ...] = (
     ProjectAdded,
     ProjectRemoved,
     ProjectPublished,
+    ProjectCurated,
     MemoryAccessed,
     CapsChanged,
     QueuePaused,

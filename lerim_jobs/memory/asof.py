@@ -61,6 +61,11 @@ class MemoriesThen:
         """One memory, archived or not."""
         return self.by_id.get(memory_id)
 
+    def of_session(self, stream: str, limit: int) -> list[Memory]:
+        """Memories of that time which a session's own words prove, the newest first."""
+        mine = [one for one in self.list(None, len(self.by_id)) if any(quote.stream == stream for quote in one.quotes)]
+        return [one for one in mine if one.kind != "summary"][:limit]
+
     def list(self, kind: str | None, limit: int) -> list[Memory]:
         """Memories that were active then, the newest first."""
         active = [one for one in self.by_id.values() if one.status == "active" and kind in (None, one.kind)]

@@ -10,7 +10,7 @@ from lerim_jobs.log.events import MemoryKind
 
 __all__ = ["Action", "Candidate", "Proposal"]
 
-Action = Literal["add", "update", "merge", "archive", "skip"]
+Action = Literal["add", "update", "supersede", "merge", "consolidate", "archive", "decay", "skip"]
 
 
 class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,11 +31,14 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
 class Proposal(msgspec.Struct, frozen=True, omit_defaults=True):
     """One wished change.
 
-    add      title, body, kind, confidence, tags, candidate (its number) or quote
-    update   memory_id, version (as read), title, body, confidence, tags, candidate
-    merge    memory_id (the survivor), version, absorbs (ids), title, body, confidence, tags
-    archive  memory_id, version
-    skip     candidate; nothing happens, the reason is kept
+    add          title, body, kind, confidence, tags, candidate (its number) or quote
+    update       memory_id, version (as read), title, body, confidence, tags, candidate
+    supersede    memory_id (no longer true), version, candidate (what is true instead)
+    merge        memory_id (the survivor), version, absorbs (ids), title, body, confidence, tags
+    consolidate  the same for three or more that are related but not the same
+    archive      memory_id, version
+    decay        the same, by the formula, never by an agent
+    skip         candidate; nothing happens, the reason is kept
     """
 
     action: Action

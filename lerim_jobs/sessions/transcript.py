@@ -8,10 +8,11 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Segment", "Speaker", "Turn", "decode", "encode", "find_quote", "render"]
+__all__ = ["Segment", "Speaker", "Turn", "contains", "decode", "encode", "find_quote", "render"]
 
 Speaker = Literal["user", "assistant", "tool"]
 _LABEL: dict[str, str] = {"user": "User", "assistant": "Assistant", "tool": "Tool"}
+_LIKE_A_LABEL = re.compile(r"(?:user|assistant|tool)\b", re.IGNORECASE)
 
 
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,8 +48,12 @@ def decode(data: bytes) -> Segment:
 
 
 def render(turns: Iterable[Turn]) -> str:
-    """The transcript as plain text, one labelled paragraph a turn."""
-    return "\n\n".join(f"{_LABEL[turn.speaker]}: {turn.text}" for turn in turns)
+    """The transcript as plain text, one labelled paragraph a turn.
+
+    Only a turn begins at the left margin with a label: lines inside one that look like a label, and all lines of a tool,
+    are indented. Quotes are compared without white space, so a copied line still stands in its turn.
+    """
+    return "\n\n".join(f"{_LABEL[turn.speaker]}: {_inside(turn)}" for turn in turns)
 
 
 def find_quote(turns: Sequence[Turn], quote: str) -> Turn | None:
@@ -56,13 +61,23 @@ def find_quote(turns: Sequence[Turn], quote: str) -> Turn | None:
 
     A user's words win over anybody else's, because only those can carry a rule.
     """
-    wanted = _squeeze(quote)
-    if not wanted:
-        return None
     for turn in sorted(turns, key=lambda turn: turn.speaker != "user"):
-        if wanted in _squeeze(turn.text):
+        if contains(turn.text, quote):
             return turn
     return None
+
+
+def contains(text: str, quote: str) -> bool:
+    """Whether the words stand in the text as they are; white space may differ. No words stand nowhere."""
+    wanted = _squeeze(quote)
+    return bool(wanted) and wanted in _squeeze(text)
+
+
+def _inside(turn: Turn) -> str:
+    first, *rest = turn.text.splitlines() or [""]
+    return "\n".join(
+        [first, *(f"  {line}" if turn.speaker == "tool" or _LIKE_A_LABEL.match(line) else line for line in rest)]
+    )
 
 
 def _squeeze(text: str) -> str:

@@ -64,5 +64,5 @@ def _last(group: list[Turn], room: int) -> list[Turn]:
 
 
 def _length(turn: Turn) -> int:
-    """With its label and the blank line behind it."""
-    return len(turn.text) + 13
+    """With its label, its indented lines and the blank line behind it."""
+    return len(render([turn])) + 2

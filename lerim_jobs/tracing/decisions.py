@@ -1,7 +1,7 @@
 """What a stage decided, as spans of no length below its attempt: read from the stage's output in the log.
 
-Candidates that were dropped, memories added, updated, merged, archived or left alone, and each decay calculation, all
-with their reasons. Titles and reasons are content; ids, numbers and kinds are not.
+Candidates that were dropped, proposals that were refused, memories added, updated, superseded, merged, archived or left alone,
+and each decay calculation, all with their reasons. Titles and reasons are content; ids, numbers and kinds are not.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ def _said(output: Mapping[str, Any], include_content: bool) -> Iterator[tuple[st
     for one in _each(output, "decay"):
         numbers = {f"lerim.decay.{key}": one.get(key) for key in ("confidence", "days", "effective", "archive")}
         yield "decay", {"lerim.memory_id": one.get("memory_id"), **numbers}
+    for one in _each(output, "refused"):
+        if one.get("action") == "none":  # the others stand among the proposals
+            yield "candidate undecided", _words(one, include_content)
     for one in _each(output, "proposals"):
         yield _change(str(one.get("action")), one, include_content)
     for one in _each(output, "decayed"):

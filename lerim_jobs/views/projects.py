@@ -5,7 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from lerim_jobs.log.codec import Recorded
-from lerim_jobs.log.events import MemoryAccessed, ProjectAdded, ProjectPublished, ProjectRemoved
+from lerim_jobs.log.events import (
+    MemoryAccessed,
+    ProjectAdded,
+    ProjectCurated,
+    ProjectPublished,
+    ProjectRemoved,
+)
 from lerim_jobs.log.store import Store
 from lerim_jobs.views.projection import View, fold_all
 
@@ -23,6 +29,8 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     removed: bool = False
     checkout: str = ""
     accessed_ms: dict[str, int] = {}
+    curated: list[str] = []
+    """Marks of the batches of memories that a clean-up has seen as they are."""
 
 
 def project_stream(project_id: str) -> str:
@@ -50,6 +58,8 @@ def _apply(project: Project | None, row: Recorded) -> Project | None:
             return msgspec.structs.replace(project, removed=True, version=row.version)
         case ProjectPublished():
             return msgspec.structs.replace(project, checkout=event.checkout or project.checkout, version=row.version)
+        case ProjectCurated():
+            return msgspec.structs.replace(project, curated=event.marks, version=row.version)
         case MemoryAccessed():
             accessed = {**project.accessed_ms, **dict.fromkeys(event.memory_ids, row.at_ms)}
             return msgspec.structs.replace(project, accessed_ms=accessed, version=row.version)
@@ -59,9 +69,9 @@ def _apply(project: Project | None, row: Recorded) -> Project | None:
 
 PROJECTS: View[Project] = View(
     name="projects",
-    version=2,
+    version=3,
     shape=Project,
-    types=("ProjectAdded", "ProjectRemoved", "ProjectPublished", "MemoryAccessed"),
+    types=("ProjectAdded", "ProjectRemoved", "ProjectPublished", "ProjectCurated", "MemoryAccessed"),
     key=lambda row: row.stream.removeprefix("project-"),
     apply=_apply,
 )

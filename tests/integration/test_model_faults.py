@@ -183,7 +183,7 @@ def test_bad_tool_arguments_are_told_to_the_model_and_each_call_is_counted(serve
     server.script(
         tools(("add_memory", '{"candidate": "not a number"}')),
         tools(("add_memory", "{broken json")),
-        tools(("add_memory", {"candidate": 0})),
+        tools(("add_memory", {"candidate": 0, "reason": "new"})),
         text("Done."),
     )
     notebook = Notebook()

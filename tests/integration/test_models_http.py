@@ -71,6 +71,9 @@ class Shelf:
     def read(self, memory_id: str) -> Memory | None:
         return next((one for one in self.memories if one.memory_id == memory_id), None)
 
+    def of_session(self, stream: str, limit: int) -> list[Memory]:
+        return [one for one in self.memories if any(quote.stream == stream for quote in one.quotes)][:limit]
+
     def list(self, kind: str | None, limit: int) -> list[Memory]:
         return self.memories[:limit]
 
@@ -147,7 +150,7 @@ def test_tokens_are_those_the_server_charged(server: ModelServer) -> None:
 def test_the_lead_is_asked_again_until_every_candidate_is_decided(server: ModelServer) -> None:
     two = [TABS, msgspec.structs.replace(TABS, title="Deploy on Mondays")]
     server.script(
-        tools(("add_memory", {"candidate": 0})),
+        tools(("add_memory", {"candidate": 0, "reason": "new"})),
         text("I am done."),
         tools(("skip", {"candidate": 9, "reason": "x"}), ("update_memory", {"candidate": 1, "memory_id": "nope"})),
         tools(("update_memory", {"candidate": 1, "memory_id": "m1", "reason": "newer"})),
@@ -162,7 +165,11 @@ def test_the_lead_is_asked_again_until_every_candidate_is_decided(server: ModelS
 
 
 def test_the_lead_sees_its_own_proposals_on_top_of_what_is_stored(server: ModelServer) -> None:
-    server.script(tools(("add_memory", {"candidate": 0})), tools(("search_memories", {"query": "tabs"})), text("Done."))
+    server.script(
+        tools(("add_memory", {"candidate": 0, "reason": "new"})),
+        tools(("search_memories", {"query": "tabs"})),
+        text("Done."),
+    )
     lead.integrate(models(server), [TABS], Shelf(memory()))
     results = [one["content"] for one in server.requests[-1]["messages"] if one["role"] == "tool"]
     assert json.loads(results[-1])["pending"] == [{"candidate": 0, "title": "We use tabs"}]
@@ -210,6 +217,9 @@ def test_the_limit_counts_all_searches_of_one_question(server: ModelServer) -> N
         def read(self, memory_id: str) -> Memory | None:
             return None
 
+        def of_session(self, stream: str, limit: int) -> list[Memory]:
+            return []
+
         def list(self, kind: str | None, limit: int) -> list[Memory]:
             return []
 
@@ -234,7 +244,7 @@ def test_the_curator_proposes_merges_and_archives_each_memory_once(server: Model
         text("Done."),
     )
     known = [memory("m1"), memory("m2"), memory("m3")]
-    found = curator.curate(models(server), known, Shelf(*known))
+    found = curator.curate(models(server), known)
     assert [(one.action, one.memory_id, one.absorbs) for one in found] == [
         ("merge", "m1", ["m2"]),
         ("archive", "m3", []),

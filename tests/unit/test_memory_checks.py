@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from lerim_jobs.log.events import MemoryAdded, MemoryArchived, MemoryMerged, MemoryUpdated, Quote
-from lerim_jobs.memory.checks import SessionRef, Verdict, check, summary_effects
+from lerim_jobs.memory.checks import Verdict, check
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Candidate, Proposal
+from lerim_jobs.memory.summaries import SessionRef, summary_effects
 from lerim_jobs.sessions.transcript import Turn
 
 SESSION = SessionRef("s1", "session-codex-1", "codex", "some-model")
@@ -101,10 +102,15 @@ def test_nobody_adds_what_is_known() -> None:
     assert "same as m1" in reasons(judge(Proposal("add", candidate=0), known=[same_title]))[0]
     twice = judge(Proposal("add", candidate=0), Proposal("add", candidate=1), candidates=[TABS, TABS])
     assert (twice.counts["added"], len(twice.rejected)) == (1, 1)
+    assert (
+        "same as m1"
+        in reasons(judge(Proposal("add", candidate=0), known=[msgspec.structs.replace(same_title, kind="insight")]))[0]
+    )
     for harmless in (
         memory(title="Tabs it is", body="We use tabs.", status="archived"),
         memory(title="Tabs it is", body="We use tabs.", project_id="other"),
-        memory(title="Tabs it is", body="We use tabs.", kind="insight"),
+        memory(title="Tabs it is", body="We use 4 tabs."),
+        memory(title="Tabs it is", body="We never use tabs."),
     ):
         assert judge(Proposal("add", candidate=0), known=[harmless]).counts["added"] == 1
 
@@ -161,7 +167,7 @@ def test_one_job_archives_only_so_many() -> None:
     verdict = judge(*proposals, candidates=[], known=known, max_archives=3)
     assert verdict.counts["archived"] == 3
     assert verdict.effects[0].events == [MemoryArchived("m0", "old")]
-    assert "at most 3" in reasons(verdict)[0]
+    assert "max_archived_per_job" in reasons(verdict)[0]
 
 
 def test_titles_and_bodies_cannot_hide_or_overflow() -> None:

@@ -13,8 +13,9 @@ from lerim_jobs.memory.memory import Memory
 from workers.agents.reading import MemoryReader, found
 from workers.models import Models
 
-__all__ = ["Answer", "answer"]
+__all__ = ["NOT_IN_MEMORY", "Answer", "answer"]
 
+NOT_IN_MEMORY = "This is not in memory."
 _INSTRUCTIONS = """\
 You answer questions about a software project from its memories, and from nothing else. Search first, with different words if
 needed. Answer in a few sentences and cite the ids of the memories you used. When the memories do not say it, answer that it is
@@ -58,7 +59,10 @@ class _Shelf:
 
 
 def answer(models: Models, question: str, memories: MemoryReader, *, limit: int = 12) -> Answer:
-    """Only memories that were found in this run can be cited, and no more than `limit` of them are seen."""
+    """Only memories that were found in this run can be cited; an answer that cites none is no answer from memory.
+
+    Raises ModelRefused when the model insists on citing what it has not seen.
+    """
     agent: Agent[_Shelf, Cited] = Agent(
         deps_type=_Shelf,
         output_type=Cited,
@@ -75,7 +79,7 @@ def answer(models: Models, question: str, memories: MemoryReader, *, limit: int 
         role="lead",
     )
     cited = list(dict.fromkeys(result.output.memory_ids))
-    return Answer(result.output.answer if cited else _UNKNOWN, cited)
+    return Answer(result.output.answer, cited) if cited else Answer(NOT_IN_MEMORY, [])
 
 
 def search_memories(ctx: RunContext[_Shelf], query: str) -> str:

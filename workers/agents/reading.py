@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Protocol
 
+from lerim_jobs.clock import iso
 from lerim_jobs.memory.memory import Memory
 
 __all__ = ["MemoryReader", "found", "shown"]
@@ -24,6 +25,10 @@ class MemoryReader(Protocol):
         """One memory by id."""
         ...
 
+    def of_session(self, stream: str, limit: int) -> list[Memory]:
+        """Active memories that a session's own words prove, summaries aside, the newest first."""
+        ...
+
     def list(self, kind: str | None, limit: int) -> list[Memory]:
         """Active memories, the newest first."""
         ...
@@ -38,7 +43,9 @@ def shown(memory: Memory) -> dict[str, object]:
         "body": memory.body[:_MAX_BODY],
         "tags": memory.tags,
         "confidence": memory.confidence,
-        "quotes": [quote.text for quote in memory.quotes[:3]],
+        "quotes": [quote.text for quote in memory.quotes[-3:]],
+        "last_said": iso(max((quote.at_ms for quote in memory.quotes if quote.at_ms is not None), default=None)),
+        "by_hand": memory.by_hand,
     }
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from lerim_jobs.log.events import MemoryKind
 from lerim_jobs.memory.proposals import Candidate
+from lerim_jobs.sessions.speech import own_words
 
-__all__ = ["candidates", "similarity", "user_sentences"]
+__all__ = ["candidates", "completes", "corrects", "similarity", "user_sentences"]
 
 _CUES: list[tuple[MemoryKind, float, str]] = [
     ("preference", 0.6, r"\b(?:i|we) (?:would )?(?:rather )?prefer\b|\bplease (?:always|never)\b"),
@@ -35,7 +36,8 @@ _NO_WORD_OF_ITS_OWN = re.compile(
     re.IGNORECASE,
 )
 _QUOTED = re.compile(r'["“][^"”]*["”]')
-_LABEL = re.compile(r"^(User|Assistant|Tool): ")
+_LABEL = re.compile(r"(User|Assistant|Tool): ")
+_TURN = re.compile(r"^(?=(?:User|Assistant|Tool): )", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _LEAD_IN = re.compile(r"^(?:ok(?:ay)?|yes|no|right|good|great|so|and|but|also|well|hm+)\b[,:.\s]*", re.IGNORECASE)
 _WORD = re.compile(r"[a-z0-9]{3,}")
@@ -43,6 +45,16 @@ _SMALL = frozenset(
     """the and for that this with from into are was were will have has not but you our all its they""".split()
 )
 _MIN_CHARS, _MAX_CHARS = 18, 320
+_RELATED, _ABOUT_THE_SAME = 0.5, 0.3
+_TAKES_BACK = re.compile(
+    r"\b(?:instead|no longer|not .{1,40} any ?more|switch(?:ed|ing)?|changed? (?:it|that|this|my mind|to)|replaced?|actually)\b"
+    r"|^\W*no\b",
+    re.IGNORECASE,
+)
+_SPELLED = frozenset(
+    """two three four five six seven eight nine ten eleven twelve fourteen fifteen twenty thirty forty fifty sixty ninety
+    hundred thousand""".split()
+)
 
 
 def candidates(transcript: str) -> list[Candidate]:
@@ -55,21 +67,41 @@ def candidates(transcript: str) -> list[Candidate]:
 
 
 def user_sentences(transcript: str) -> Iterator[str]:
-    """Sentences of the user's turns in a rendered transcript; code blocks and quoted lines are left out."""
-    speaker, fenced = "", False
-    for line in transcript.splitlines():
-        if label := _LABEL.match(line):
-            speaker, fenced, line = label[1], False, line[label.end() :]
-        if line.lstrip().startswith("```"):
-            fenced = not fenced
-        elif speaker == "User" and not fenced and not line.lstrip().startswith((">", "|", "#", "$")):
-            yield from (part.strip(" -*\t") for part in _SENTENCE_END.split(line))
+    """Sentences the user typed himself in a rendered transcript; what was pasted is left out."""
+    for turn in _TURN.split(transcript):
+        label = _LABEL.match(turn)
+        if label and label[1] == "User":
+            for line in own_words(turn[label.end() :]).splitlines():
+                yield from (part.strip(" -*\t\x00") for part in _SENTENCE_END.split(line))
 
 
 def similarity(one: str, other: str) -> float:
     """Shared words over all words, 0 to 1; small words do not count."""
     mine, theirs = _words(one), _words(other)
     return len(mine & theirs) / len(mine | theirs) if mine and theirs else 0.0
+
+
+def corrects(later: str, earlier: str) -> bool:
+    """Whether a later statement plainly takes an earlier one back: the same words but for a number, or a word such as
+    `instead`, `no longer` or `switch` and a good part of the earlier one's words.
+    """
+    new, old = _words(later), _words(earlier)
+    shared = len(new & old) / len(old) if old else 0.0
+    if shared >= _RELATED and _numbers(later) and _numbers(earlier) and _numbers(later) != _numbers(earlier):
+        return new ^ old <= _numbers(later) | _numbers(earlier)
+    return shared >= _ABOUT_THE_SAME and bool(_TAKES_BACK.search(later)) and not new <= old
+
+
+def completes(later: str, earlier: str) -> bool:
+    """Whether the later statement says all the earlier one does, and more."""
+    new, old = _words(later), _words(earlier)
+    return bool(old) and old < new
+
+
+def _numbers(text: str) -> set[str]:
+    return {word for word in _words(text) if any(c.isdigit() for c in word) or word in _SPELLED} | set(
+        re.findall(r"\d+", text)
+    )
 
 
 def _candidate(sentence: str) -> Candidate | None:

@@ -25,16 +25,23 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from workers.models.cues import candidates, similarity, user_sentences
+from lerim_jobs.memory.ranking import words
+from lerim_jobs.memory.similarity import stems
+from workers.models.cues import candidates, completes, corrects, similarity, user_sentences
 
 __all__ = ["MODEL_NAME", "offline_model"]
 
 MODEL_NAME = "offline-rules"
-# Above _SAME only white space or small words differ; below it a number or a name may, which makes it a correction.
-_SAME, _RELATED, _DUPLICATE = 0.97, 0.5, 0.8
+# Above _SAME only white space or small words differ; below it a number or a name may, which makes it another statement.
+_SAME, _DUPLICATE = 0.97, 0.8
+_ANSWERED = 0.5
+"""At least this share of a question's words must stand in a memory that answers it."""
 _ASK = "\n\nRespond with the corresponding output fields"
 """What DSPy's chat adapter writes behind the last field."""
 _FIELD = re.compile(r"^\[\[ ## (\w+) ## \]\]$", re.MULTILINE)
+
+_MOST_QUOTED = 3
+_DECISIONS = {"add_memory", "update_memory", "supersede_memory", "skip"}
 
 Parts = list[TextPart | ToolCallPart]
 
@@ -99,33 +106,43 @@ def _summary(transcript: str, earlier: str) -> dict[str, str]:
 
 # --- agents ----------------------------------------------------------------------------------------
 def _lead(messages: list[ModelMessage], info: AgentInfo) -> Parts:
-    """Search every candidate, then decide every one, then stop: three calls."""
-    wanted = json.loads(_prompt(messages))["candidates"]
-    answers = _answers(messages)
-    if not answers:
-        return [_call("search_memories", {"query": f"{one['title']} {one['body']}"[:400]}) for one in wanted]
-    if any(name != "search_memories" for name, _ in answers):
+    """Decide every candidate from what the prompt shows, then stop: two calls."""
+    if any(name in _DECISIONS for name, _ in _answers(messages)):
         return [TextPart("Every candidate is decided.")]
+    prompt = json.loads(_prompt(messages))
+    known = {one["memory_id"]: one for one in prompt["memories"]}
+    mine = [one for one in known.values() if one["from_this_session"]]
+    wanted, taken = prompt["candidates"], set[str]()
     calls: Parts = []
-    kept: list[str] = []
-    for one, (_, result) in zip(wanted, answers, strict=False):
-        text = f"{one['title']} {one['body']}"
-        calls.append(_decision(one, text, json.loads(result)["found"], kept))
-        kept.append(text)
+    for number, one in enumerate(wanted):
+        stored = [*(known[key] for key in one["nearest"] if key in known), *mine]
+        free = [memory for memory in stored if memory["memory_id"] not in taken]
+        calls.append(_decision(one, free, wanted[:number], wanted[number + 1 :]))
+        taken.add(calls[-1].args_as_dict().get("memory_id", ""))  # type: ignore[union-attr]
     return calls
 
 
-def _decision(candidate: dict[str, Any], text: str, stored: list[dict[str, Any]], kept: list[str]) -> ToolCallPart:
-    number = candidate["candidate"]
-    if any(similarity(text, other) >= _SAME for other in kept):
+def _decision(
+    candidate: dict[str, Any],
+    stored: list[dict[str, Any]],
+    earlier: list[dict[str, Any]],
+    later: list[dict[str, Any]],
+) -> ToolCallPart:
+    number, text = candidate["candidate"], _text(candidate)
+    if any(similarity(text, _text(other)) >= _SAME for other in earlier):
         return _call("skip", {"candidate": number, "reason": "said twice in this session"})
-    near = max(stored, key=lambda one: similarity(text, f"{one['title']} {one['body']}"), default=None)
-    score = similarity(text, f"{near['title']} {near['body']}") if near else 0.0
-    if near and score >= _SAME:
+    if any(corrects(other["body"], candidate["body"]) and other["kind"] == candidate["kind"] for other in later):
+        return _call("skip", {"candidate": number, "reason": "taken back later in this session"})
+    near = max(stored, key=lambda one: similarity(text, _text(one)), default=None)
+    if near is None:
+        return _call("add_memory", {"candidate": number, "reason": "not known yet"})
+    about = {"candidate": number, "memory_id": near["memory_id"]}
+    if similarity(text, _text(near)) >= _SAME:
         return _call("skip", {"candidate": number, "reason": f"known: {near['memory_id']}"})
-    if near and score >= _RELATED and near["kind"] == candidate["kind"]:
-        reason = "a later statement about the same thing"
-        return _call("update_memory", {"candidate": number, "memory_id": near["memory_id"], "reason": reason})
+    if near["kind"] == candidate["kind"] and corrects(candidate["body"], near["body"]):
+        return _call("supersede_memory", {**about, "reason": "a later statement that takes it back"})
+    if near["kind"] == candidate["kind"] and completes(candidate["body"], near["body"]):
+        return _call("update_memory", {**about, "reason": "the same statement with more to it"})
     return _call("add_memory", {"candidate": number, "reason": "not known yet"})
 
 
@@ -138,6 +155,7 @@ def _explorer(messages: list[ModelMessage], info: AgentInfo) -> Parts:
 
 
 def _curator(messages: list[ModelMessage], info: AgentInfo) -> Parts:
+    """Merge what says the same in nearly the same words; numbers that differ are no duplicate."""
     if _answers(messages):
         return [TextPart("Nothing is left to do.")]
     memories = json.loads(_prompt(messages))["memories"]
@@ -145,23 +163,36 @@ def _curator(messages: list[ModelMessage], info: AgentInfo) -> Parts:
     gone: set[str] = set()
     for one, other in combinations(memories, 2):
         pair = {one["memory_id"], other["memory_id"]}
-        alike = one["kind"] == other["kind"] and _alike(one, other) >= _DUPLICATE
-        if alike and not pair & gone:
+        alike = one["kind"] == other["kind"] and similarity(_text(one), _text(other)) >= _DUPLICATE
+        if alike and not pair & gone and not (corrects(one["body"], other["body"]) or other["by_hand"]):
             gone |= pair
-            longer = max(one, other, key=lambda memory: len(memory["body"]))
+            longer = one if one["by_hand"] else max(one, other, key=lambda memory: len(memory["body"]))
             given = {"survivor": one["memory_id"], "absorbed": [other["memory_id"]], "reason": "the same words"}
             calls.append(_call("merge_memories", {**given, "title": longer["title"], "body": longer["body"]}))
     return calls or [TextPart("Nothing to merge.")]
 
 
 def _answerer(messages: list[ModelMessage], info: AgentInfo) -> Parts:
+    """Nothing of its own: the memories that share most of the question's words, in their own words, or that there are none."""
     answers = _answers(messages)
+    question = _prompt(messages)
     if not answers:
-        return [_call("search_memories", {"query": _prompt(messages)[:400]})]
-    hits = json.loads(answers[0][1])[:3]
-    lines = [f"{one['body']} [{one['memory_id']}]" for one in hits]
-    text = "From memory:\n" + "\n".join(lines) if lines else "This is not in memory."
-    return [_call(info.output_tools[0].name, {"answer": text, "memory_ids": [one["memory_id"] for one in hits]})]
+        return [_call("search_memories", {"query": question[:400]})]
+    asked = stems(" ".join(words(question)))
+    hits = [
+        (len(asked & stems(_text(one))) / len(asked), one)
+        for one in json.loads(answers[0][1])
+        if asked and one["kind"] != "summary"
+    ]
+    best = [one for score, one in sorted(hits, key=lambda hit: -hit[0]) if score >= _ANSWERED][:_MOST_QUOTED]
+    lines = [f"{one['title']}: {_quote(one)} [{one['memory_id']}]" for one in best]
+    text = "From memory, in its own words:\n" + "\n".join(lines) if lines else "This is not in memory."
+    return [_call(info.output_tools[0].name, {"answer": text, "memory_ids": [one["memory_id"] for one in best]})]
+
+
+def _quote(memory: dict[str, Any]) -> str:
+    """What was said last about it; what somebody wrote by hand is its body."""
+    return memory["body"] if memory["by_hand"] or not memory["quotes"] else f'"{memory["quotes"][-1]}"'
 
 
 _ROLES: dict[str, Callable[[list[ModelMessage], AgentInfo], Parts]] = {
@@ -173,8 +204,8 @@ _ROLES: dict[str, Callable[[list[ModelMessage], AgentInfo], Parts]] = {
 """Which agent is asking, told by a tool only that one has."""
 
 
-def _alike(one: dict[str, Any], other: dict[str, Any]) -> float:
-    return similarity(f"{one['title']} {one['body']}", f"{other['title']} {other['body']}")
+def _text(one: dict[str, Any]) -> str:
+    return f"{one['title']} {one['body']}"
 
 
 def _call(name: str, arguments: dict[str, Any]) -> ToolCallPart:

@@ -16,7 +16,7 @@ from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.usage import UsageLimits
 
 from lerim_jobs.config import RoleName, Settings
-from lerim_jobs.errors import ModelRefused, ModelUnavailable
+from lerim_jobs.errors import ModelRefused
 from lerim_jobs.providers import check_models
 from workers.models import loop
 from workers.models.journal import Journal, JournalModel
@@ -59,14 +59,18 @@ class Models:
         return UsageLimits(request_limit=self.settings.roles.get(role).max_iterations)
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]], *, role: RoleName) -> T:
-        """Run agent work on the loop. Raises ModelUnavailable or ModelRefused for what the agent could not do."""
+        """Run agent work on the loop. Raises ModelUnavailable, or ModelRefused for what the agent could not do: its answers
+        are in the journal, so another attempt would only read them again.
+        """
         try:
             return loop.run(self._scoped(work))
         except UsageLimitExceeded:
             limit = self.settings.roles.get(role).max_iterations
             raise ModelRefused(f"role {role}: not done after {limit} model calls (max_iterations)") from None
         except UnexpectedModelBehavior as exc:
-            raise ModelUnavailable(f"role {role}: {type(exc).__name__}: no usable answer") from None
+            raise ModelRefused(
+                f"role {role}: no usable answer after several corrections ({type(exc).__name__})"
+            ) from None
 
     def ping(self, role: RoleName) -> dict[str, Any]:
         """One small call; who answered, its tokens and ms, and the models that failed before. Raises as `run` does."""

@@ -1,7 +1,8 @@
 """curate: keep a project's memories clean: merge duplicates, archive what faded.
 
 Reads   the project's active memories and when each was last used
-Writes  merges and archives that passed the checks, each with its reason; decay is computed by code
+Writes  merges, consolidations and archives that passed the checks, each with its reason; decay is computed by code;
+        which batches were looked at, so that an unchanged project costs nothing the next time
 Raises  ModelUnavailable (retried, then gives up), ModelRefused (gives up), ConflictError (decided again)
 """
 
@@ -11,13 +12,15 @@ from typing import Any
 
 import msgspec
 
-from lerim_jobs.log.events import ProposalRejected
+from lerim_jobs.jobs.claims import Effect
+from lerim_jobs.log.events import ProjectCurated, ProposalRejected
+from lerim_jobs.memory.batches import batches, mark
 from lerim_jobs.memory.checks import Decided, check
 from lerim_jobs.memory.decay import Decayed, decide
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Proposal
 from lerim_jobs.views.projection import find
-from lerim_jobs.views.projects import PROJECTS
+from lerim_jobs.views.projects import PROJECTS, Project, project_stream
 from workers.agents import curator
 from workers.context import Outcome, StageContext
 from workers.memories import Memories
@@ -29,46 +32,68 @@ _SHOWN = 200
 
 
 def run(ctx: StageContext) -> Outcome:
-    """Decay first, by formula; what is left goes to the curator."""
+    """Decay first, by formula; what is left goes to the curator, batch by batch, unless it saw the batch as it is."""
     project_id: str = ctx.input["project_id"]
+    params: dict[str, Any] = ctx.input.get("params", {})
+    project = find(ctx.store, PROJECTS, project_id)
     memories = Memories(ctx.store, ctx.home, project_ids=[project_id])
     active = [one for one in memories.by_id.values() if one.status == "active" and one.kind != "summary"]
-    calculated = _calculated(ctx, project_id, active)
-    faded = [one for one in calculated if one.archive]
+    calculated = _calculated(ctx, project, active)
+    faded = sorted((one for one in calculated if one.archive), key=lambda one: (one.effective, one.memory_id))
+    # A clock that jumps or a long holiday must not empty a memory at once: fading takes half the room a job has.
+    taken = faded[: (ctx.settings.memory.max_archived_per_job + 1) // 2]
     gone = {decayed.memory_id for decayed in faded}
-    kept = [one for one in active if one.memory_id not in gone]
+    planned = batches([one for one in active if one.memory_id not in gone], ctx.settings.memory.curate_batch)
+    seen = set() if params.get("force") or project is None else set(project.curated)
+    waiting = [batch for batch in planned if mark(batch) not in seen]
+    looked_at = waiting[: ctx.settings.memory.curate_batches]
     models = ctx.models()
-    proposals = curator.curate(models, kept, memories) if len(kept) > 1 else []
+    proposals = [proposal for batch in looked_at for proposal in curator.curate(models, batch)]
+    fading = [_decay(decayed, memories) for decayed in taken]
     verdict = check(
-        [*(_archive(decayed, memories) for decayed in faded), *proposals],
+        [*fading, *proposals],
         candidates=[],
         memories=memories.by_id,
         turns=[],
         session=None,
         project_id=project_id,
         job_key=ctx.job.job_id,
+        max_archives=ctx.settings.memory.max_archived_per_job,
     )
     output: dict[str, Any] = {
         **verdict.counts,
+        "project": project.name if project else project_id,
+        "batches": len(looked_at),
+        "looked_at": sum(map(len, looked_at)),
+        "seen_before": sum(len(batch) for batch in planned) - sum(map(len, waiting)),
+        "left_for_later": sum(map(len, waiting[len(looked_at) :])) + len(faded) - len(taken),
         "decay": [_numbers(decayed) for decayed in calculated[:_SHOWN]],
         "decayed": [
-            {**msgspec.to_builtins(one), **msgspec.structs.asdict(so)}
-            for one, so in zip(faded, verdict.decided, strict=False)
+            {
+                **msgspec.to_builtins(one),
+                "title": memories.by_id[one.memory_id].title,
+                **msgspec.structs.asdict(so),
+            }
+            for one, so in zip(taken, verdict.decided, strict=False)
         ],
         "proposals": [
-            _line(one, memories, so) for one, so in zip(proposals, verdict.decided[len(faded) :], strict=True)
+            _line(one, memories, so) for one, so in zip(proposals, verdict.decided[len(fading) :], strict=True)
         ],
         "replayed": models.replayed,
     }
     rejected = [ProposalRejected(ctx.stage, one.action, one.title, one.reason) for one in verdict.rejected]
-    dry = ctx.input.get("params", {}).get("dry_run")
-    return Outcome(output, [] if dry else verdict.effects, rejected=rejected)
+    if params.get("dry_run"):
+        return Outcome(output, rejected=rejected)
+    marks = [mark(batch) for batch in planned if mark(batch) in seen or batch in looked_at]
+    effects = verdict.effects
+    if project and marks != project.curated:
+        effects = [*effects, Effect(project_stream(project_id), [ProjectCurated(project_id, marks)])]
+    return Outcome(output, effects, rejected=rejected)
 
 
-def _calculated(ctx: StageContext, project_id: str, active: list[Memory]) -> list[Decayed]:
+def _calculated(ctx: StageContext, project: Project | None, active: list[Memory]) -> list[Decayed]:
     if not ctx.settings.decay.enabled:
         return []
-    project = find(ctx.store, PROJECTS, project_id)
     used = project.accessed_ms if project else {}
     return [decide(_used(one, used), ctx.now_ms, ctx.settings.decay) for one in active]
 
@@ -79,12 +104,13 @@ def _numbers(decayed: Decayed) -> dict[str, Any]:
 
 
 def _used(memory: Memory, used_ms: dict[str, int]) -> Memory:
-    return msgspec.structs.replace(memory, accessed_ms=used_ms.get(memory.memory_id, memory.accessed_ms))
+    """With the last time an answer cited it or somebody looked at it, when that is later than its last change."""
+    return msgspec.structs.replace(memory, accessed_ms=max(memory.accessed_ms, used_ms.get(memory.memory_id, 0)))
 
 
-def _archive(decayed: Decayed, memories: Memories) -> Proposal:
+def _decay(decayed: Decayed, memories: Memories) -> Proposal:
     memory = memories.by_id[decayed.memory_id]
-    return Proposal("archive", reason=decayed.reason, memory_id=memory.memory_id, version=memory.version)
+    return Proposal("decay", reason=decayed.reason, memory_id=memory.memory_id, version=memory.version)
 
 
 def _line(proposal: Proposal, memories: Memories, decided: Decided) -> dict[str, Any]:
@@ -93,6 +119,7 @@ def _line(proposal: Proposal, memories: Memories, decided: Decided) -> dict[str,
         "action": proposal.action,
         "title": memory.title if memory else proposal.title,
         "absorbs": proposal.absorbs,
+        "new_title": proposal.title,
         "reason": proposal.reason,
         **msgspec.structs.asdict(decided),
     }

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 from lerim_jobs.errors import BadTranscript
+from lerim_jobs.log.events import ProposalRejected
+from lerim_jobs.memory import wording
 from lerim_jobs.memory.proposals import Candidate
 from lerim_jobs.sessions.transcript import Turn, find_quote
 from lerim_jobs.sessions.windows import cut
@@ -42,7 +44,8 @@ def run(ctx: StageContext) -> Outcome:
         "turn_to": window.turn_to,
         "replayed": models.replayed,
     }
-    return Outcome(output)
+    rejected = [ProposalRejected(ctx.stage, "keep", one["title"], one["reason"]) for one in dropped]
+    return Outcome(output, rejected=rejected)
 
 
 def _proved(found: list[Candidate], turns: list[Turn]) -> tuple[list[Candidate], list[dict[str, str]]]:
@@ -51,7 +54,7 @@ def _proved(found: list[Candidate], turns: list[Turn]) -> tuple[list[Candidate],
     for candidate in found:
         turn = find_quote(turns, candidate.quote)
         if turn is None:
-            dropped.append({"title": candidate.title, "reason": "its quote is not in the transcript"})
+            dropped.append({"title": wording.line(candidate.title), "reason": "its quote is not in the transcript"})
         else:
             kept.append(msgspec.structs.replace(candidate, turn=turn.n))
     return sorted(kept, key=lambda one: one.turn), dropped

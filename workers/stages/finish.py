@@ -31,16 +31,21 @@ def run(ctx: StageContext) -> Outcome:
     job = ctx.job
     lost = [stage for stage in job.stages.values() if stage.state in ("dead", "skipped")]
     quarantined = _quarantined(job)
+    decided = [*job.family("integrate"), *job.family("curate")]
+    unproved = sum(len(stage.output.get("dropped", ())) for stage in job.family("extract"))
+    counts = {name: _total(decided, name) for name in _MEMORY_COUNTS}
     result = {
         **_model_counts(ctx),
-        "memories": {name: _total([*job.family("integrate"), *job.family("curate")], name) for name in _MEMORY_COUNTS},
         "files": _files(job),
+        "memories": {**counts, "rejected": counts["rejected"] + unproved},
         "duration_s": round((now_ms() - job.requested_ms) / 1000, 3),
         "lost_stages": [{"stage": stage.request.stage, "reason": stage.reason} for stage in lost],
         "dry_run": bool(job.request.params.get("dry_run")),
     }
     if job.request.kind == "sync":
         result |= _sync_counts(job, quarantined)
+    if job.request.kind == "maintain":
+        result |= _maintain_counts(job)
     if job.request.kind == "ask":
         result |= _answer(job)
     if job.request.kind == "check":
@@ -100,6 +105,21 @@ def _sync_counts(job: Job, quarantined: dict[str, Stage]) -> dict[str, Any]:
         **({"estimate": index["estimate"]} if "estimate" in index else {}),
         "proposals": [line for stage in job.family("integrate") for line in stage.output.get("proposals", ())],
     }
+
+
+def _maintain_counts(job: Job) -> dict[str, Any]:
+    done = job.family("curate")
+    plan = [
+        {"project": stage.output.get("project"), **line}
+        for stage in done
+        for line in (*map(_faded, stage.output.get("decayed", ())), *stage.output.get("proposals", ()))
+    ]
+    names = ("looked_at", "seen_before", "left_for_later", "batches")
+    return {**{name: _total(done, name) for name in names}, "proposals": plan}
+
+
+def _faded(decayed: dict[str, Any]) -> dict[str, Any]:
+    return {"action": "decay", **{key: decayed[key] for key in ("memory_id", "title", "reason")}}
 
 
 def _answer(job: Job) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from lerim_jobs.log.events import Event, SessionIndexed, SessionScheduled
 from lerim_jobs.memory.survey import needs_publish
 from lerim_jobs.sessions import discovery, projects, transcript
 from lerim_jobs.sessions.reader import Checkpoint, Found, Reading, is_unchanged, read
+from lerim_jobs.sessions.stored import stored_turns
 from lerim_jobs.sessions.transcript import Turn
 from lerim_jobs.sessions.windows import CHARS_PER_TOKEN, cut
 from lerim_jobs.views.projection import fold_all
@@ -179,15 +180,8 @@ def _known_keys(ctx: StageContext, scan: _Scan, agent: str, session_id: str, fir
     for stream in {session_stream(agent, session_id), *scan.beginnings.get(first_key, ())}:
         keys.update(turn.key for turn in scan.segments.get(stream, ()))
         if session := scan.sessions.get(stream):
-            keys.update(turn.key for turn in stored_turns(ctx, session))
+            keys.update(turn.key for turn in stored_turns(ctx.store, session))
     return frozenset(keys)
-
-
-def stored_turns(ctx: StageContext, session: Session) -> list[Turn]:
-    """The kept turns of a session that are in the log already."""
-    return [
-        turn for part in session.segments if part.blob for turn in transcript.decode(ctx.store.blob(part.blob)).turns
-    ]
 
 
 def _indexed(
@@ -262,7 +256,7 @@ def _estimate(ctx: StageContext, scan: _Scan, plans: Sequence[SessionPlan]) -> d
 
     waiting = []
     for plan in plans:
-        turns = [*stored_turns(ctx, scan.sessions[plan.stream]), *scan.segments.get(plan.stream, ())]
+        turns = [*stored_turns(ctx.store, scan.sessions[plan.stream]), *scan.segments.get(plan.stream, ())]
         tokens = sum(int(len(turn.text) / CHARS_PER_TOKEN) for turn in turns if turn.n >= plan.turn_from)
         waiting.append(Waiting(tokens, plan.windows))
     return estimate(waiting, ctx.settings, ctx.env)
@@ -286,7 +280,7 @@ def _left_because(ctx: StageContext, session: Session, project_id: str | None) -
 def _plan(ctx: StageContext, scan: _Scan, session: Session, project: Project) -> SessionPlan:
     role = ctx.settings_of(Path(project.path)).roles.extract
     turn_from = 0 if ctx.input.get("force") else session.extracted_to
-    turns = [*stored_turns(ctx, session), *scan.segments.get(session.stream, ())]
+    turns = [*stored_turns(ctx.store, session), *scan.segments.get(session.stream, ())]
     windows = cut(
         [turn for turn in turns if turn.n >= turn_from],
         max_tokens=role.max_window_tokens,

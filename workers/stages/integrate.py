@@ -13,8 +13,9 @@ import msgspec
 
 from lerim_jobs.jobs.claims import Effect
 from lerim_jobs.log.events import ProposalRejected, SessionExtracted
-from lerim_jobs.memory.checks import Decided, SessionRef, Verdict, check, summary_effects
+from lerim_jobs.memory.checks import Decided, Verdict, check
 from lerim_jobs.memory.proposals import Candidate, Proposal
+from lerim_jobs.memory.summaries import SessionRef, summary_effects
 from lerim_jobs.sessions.transcript import Turn
 from lerim_jobs.views.projection import find
 from lerim_jobs.views.sessions import SESSIONS
@@ -34,7 +35,7 @@ def run(ctx: StageContext) -> Outcome:
     models = ctx.models()
     proposals: list[Proposal] = []
     if candidates:
-        proposals = lead.integrate(models, candidates, memories, session_title=plan.title)
+        proposals = lead.integrate(models, candidates, memories, session_title=plan.title, session_stream=plan.stream)
     turns = session_turns(ctx.store, plan, new_only=False)
     ref = SessionRef(session_id=plan.session_id, stream=plan.stream, agent=plan.agent, model=models.answered_by("lead"))
     verdict = check(
@@ -45,6 +46,7 @@ def run(ctx: StageContext) -> Outcome:
         session=ref,
         project_id=plan.project_id,
         job_key=ctx.job.job_id,
+        max_archives=ctx.settings.memory.max_archived_per_job - _taken_away(ctx, plan.project_id),
     )
     output = {
         **verdict.counts,
@@ -88,12 +90,23 @@ def _effects(
     return [*verdict.effects, *about, extracted]
 
 
+def _taken_away(ctx: StageContext, project_id: str) -> int:
+    """How many of the project's memories this job has archived so far; its integrations run one after the other."""
+    done = (
+        stage.output
+        for stage in ctx.job.family("integrate")
+        if stage.state == "done" and stage.request.input["session"]["project_id"] == project_id
+    )
+    return sum(output.get("archived", 0) + output.get("merged", 0) for output in done)
+
+
 def _line(proposal: Proposal, candidates: list[Candidate], decided: Decided) -> dict[str, Any]:
     """One proposal as a dry run and the job's result show it."""
     about = candidates[proposal.candidate].title if proposal.candidate is not None else proposal.title
     return {
         "action": proposal.action,
         "title": about or proposal.title,
+        "candidate": proposal.candidate,
         "reason": proposal.reason,
         **msgspec.structs.asdict(decided),
     }

@@ -7,7 +7,7 @@ import msgspec
 from lerim_jobs.errors import BadTranscript
 from lerim_jobs.jobs.plans import SessionPlan
 from lerim_jobs.log.store import Store
-from lerim_jobs.sessions import transcript
+from lerim_jobs.sessions.stored import stored_turns
 from lerim_jobs.sessions.transcript import Turn
 from lerim_jobs.views.projection import find
 from lerim_jobs.views.sessions import SESSIONS
@@ -29,9 +29,5 @@ def session_turns(store: Store, plan: SessionPlan, *, new_only: bool) -> list[Tu
     session = find(store, SESSIONS, plan.stream)
     if session is None:
         raise BadTranscript(f"session {plan.session_id!r} is not in the log")
-    try:
-        parts = [transcript.decode(store.blob(part.blob)) for part in session.segments]
-    except msgspec.DecodeError as exc:
-        raise BadTranscript(f"a stored segment of session {plan.session_id!r} cannot be read") from exc
     start = plan.turn_from if new_only else 0
-    return [turn for part in parts for turn in part.turns if start <= turn.n < plan.turn_to]
+    return [turn for turn in stored_turns(store, session) if start <= turn.n < plan.turn_to]

@@ -7,7 +7,7 @@ Raises  ModelUnavailable (retried, then gives up), ModelRefused and BadTranscrip
 
 from __future__ import annotations
 
-from lerim_jobs.memory.checks import summary_id
+from lerim_jobs.memory.summaries import summary_id
 from lerim_jobs.sessions.windows import cut
 from lerim_jobs.views.memories import MEMORIES
 from lerim_jobs.views.projection import find

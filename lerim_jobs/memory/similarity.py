@@ -1,0 +1,58 @@
+"""When two texts say the same, and how much of a text stands in others: by words alone, no model."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+__all__ = ["covered", "overlap", "same_fact", "stems", "words"]
+
+_WORD = re.compile(r"\w+")
+_SAME, _SAME_UNDER_ONE_TITLE = 0.85, 0.5
+_TELLING = frozenset("no not never without dont doesnt isnt cant wont shouldnt mustnt nor neither instead stop".split())
+"""Words that turn a statement around: texts that differ in one of these, or in a number, are two facts."""
+_SMALL = frozenset(
+    """the and for that this with from into are was were will have has but you our all its they them then than there
+    their which when what who how can could should would may must use used uses using""".split()
+)
+_STEM_CHARS = 5
+_APOSTROPHES = {0x27: None, 0x2019: None}
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text without case, accents of form or punctuation."""
+    return frozenset(_WORD.findall(unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)))
+
+
+def stems(text: str) -> frozenset[str]:
+    """The beginnings of the words that carry meaning: `decided` and `decides` are one."""
+    return frozenset(
+        word[:_STEM_CHARS] for word in words(text) if word not in _SMALL and (len(word) > 2 or word.isdigit())
+    )
+
+
+def overlap(one: Iterable[str], other: Iterable[str]) -> float:
+    """Shared words over all words, 0 to 1; 0 for no words."""
+    mine, theirs = frozenset(one), frozenset(other)
+    return len(mine & theirs) / len(mine | theirs) if mine and theirs else 0.0
+
+
+def covered(text: str, heard: Iterable[str]) -> float:
+    """Which share of the text's meaning words is among these stems; 1 for a text without any."""
+    wanted = stems(text)
+    return len(wanted & frozenset(heard)) / len(wanted) if wanted else 1.0
+
+
+def same_fact(title: str, body: str, other_title: str, other_body: str) -> bool:
+    """The same words but for a few that one of them has more, or one title over bodies that share half of their words.
+
+    A word in the place of another one is another fact (`Redis` for `Memcached`), and so is a changed number or negation.
+    """
+    one, other = f"{title} {body}", f"{other_title} {other_body}"
+    mine, theirs = words(one), words(other)
+    if any(word.isdigit() or word in _TELLING for word in mine ^ theirs):
+        return False
+    if overlap(mine, theirs) >= _SAME:
+        return stems(one) <= stems(other) or stems(other) <= stems(one)
+    return words(title) == words(other_title) and overlap(words(body), words(other_body)) >= _SAME_UNDER_ONE_TITLE
