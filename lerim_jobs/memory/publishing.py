@@ -5,7 +5,9 @@ The publish stage and the commands that change memories by hand both go through 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from lerim_jobs.views.projects import PROJECTS, Project, project_stream
 __all__ = ["publish", "publish_now"]
 
 _TRIES = 5
+_HALF_WRITTEN_S = 10.0
 
 
 def publish(store: Store, project: Project, now_ms: int) -> tuple[dict[str, Any], list[Effect]]:
@@ -37,6 +40,7 @@ def publish(store: Store, project: Project, now_ms: int) -> tuple[dict[str, Any]
     if not Path(project.path).is_dir():
         raise BadInput(f"the folder of project {project.name!r} is gone: {project.path!r}")
     folder = memory_dir(Path(project.path))
+    _tidy(folder)
     memories = all_memories(store, project_id=project.project_id)
     found = read_edits(folder, project.files, memories, lambda key, version: _at_version(store, key, version))
     effects: list[Effect] = []
@@ -56,6 +60,14 @@ def publish(store: Store, project: Project, now_ms: int) -> tuple[dict[str, Any]
         "problems": msgspec.to_builtins([*found.problems, *written.problems]),
     }
     return output, effects
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a killed writer left half-way; a living one needs its file for an instant only."""
+    for path in folder.rglob(".lerim-*.tmp"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _HALF_WRITTEN_S:
+                path.unlink()
 
 
 def publish_now(store: Store, project_id: str, *, meta: Mapping[str, Any] | None = None) -> dict[str, Any]:
