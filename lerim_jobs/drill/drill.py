@@ -115,7 +115,6 @@ def _break_things(sandbox: Sandbox, traffic: Traffic, injection: Injection, plan
         is_over = now - begin > plan.seconds
         if is_over and (happened >= plan.faults or now - begin > 2 * plan.seconds):
             return
-        injection.tick()
         sandbox.keep_up(say)
         if now >= next_command and len(_open_jobs(sandbox)) < _MOST_OPEN_JOBS:
             traffic.tick()

@@ -1,4 +1,7 @@
-"""The faults of a drill, each a small function; what must be undone later is undone by `tick` or `calm`."""
+"""The faults of a drill, each a small function; what must be undone later is undone by a timer or by `calm`.
+
+Timers have threads of their own: a stopped worker may hold the log's lock, and then whoever waits for the log waits for it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 import random
 import shutil
 import signal
-import time
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -40,6 +43,8 @@ _WEIGHTS = {
     "budget_hit": 2,
 }
 KINDS = tuple(_WEIGHTS)
+# On a busy machine a worker needs long to start: one that is killed before it worked proves nothing.
+_NEED_ALL = {"kill_worker", "kill_master", "kill_supervisor"}
 
 
 class Injection:
@@ -48,7 +53,7 @@ class Injection:
     def __init__(self, sandbox: Sandbox, served: Provider, rng: random.Random, kinds: Sequence[str]) -> None:
         self._sandbox, self._provider, self._rng = sandbox, served, rng
         self._kinds = list(kinds or KINDS)
-        self._undo: list[tuple[float, Callable[[], object]]] = []
+        self._timers: list[tuple[threading.Timer, Callable[[], object]]] = []
         self._armed: set[str] = set()
         self._done: Counter[str] = Counter()
 
@@ -63,19 +68,13 @@ class Injection:
         kind = self._rng.choices(self._kinds, [_WEIGHTS[one] for one in self._kinds])[0]
         return kind if self._happens(kind) else ""
 
-    def tick(self) -> None:
-        """Undo what has lasted long enough."""
-        now = time.monotonic()
-        due = [action for at, action in self._undo if at <= now]
-        self._undo = [one for one in self._undo if one[0] > now]
-        for action in due:
-            action()
-
     def calm(self) -> None:
         """Undo everything, disarm everything."""
-        for _, action in self._undo:
-            action()
-        self._undo = []
+        for timer, action in self._timers:
+            if timer.is_alive():
+                timer.cancel()
+                action()
+        self._timers = []
         self._provider.calm()
         self._collect()
         for point in self._armed:
@@ -91,6 +90,8 @@ class Injection:
             (self._sandbox.fault_folder / point).touch()
             self._armed.add(point)
             return True
+        if kind in _NEED_ALL and len(workers_running(self._sandbox.home)) < self._sandbox.workers:
+            return False
         happened = bool(getattr(self, f"_{kind}")())
         self._done[kind] += happened
         return happened
@@ -102,7 +103,11 @@ class Injection:
                 self._done[f"die_{point}"] += 1
 
     def _later(self, seconds: float, action: Callable[[], object]) -> None:
-        self._undo.append((time.monotonic() + seconds, action))
+        timer = threading.Timer(seconds, action)
+        timer.daemon = True
+        self._timers = [one for one in self._timers if one[0].is_alive()]
+        self._timers.append((timer, action))
+        timer.start()
 
     # --- processes ---
     def _kill_worker(self) -> bool:
@@ -177,9 +182,9 @@ class Injection:
         return False
 
     def _budget_hit(self) -> bool:
-        """The next calls are over the cap of the day; a moment later it is raised."""
+        """A few calls more and the cap of the day is reached; a moment later it is raised."""
         used = budget.spent(self._sandbox.store).usd
-        self._sandbox.set_cap(f"{used + 0.001:.6f}")
+        self._sandbox.set_cap(f"{used + self._rng.uniform(0.005, 0.06):.6f}")
         self._later(self._rng.uniform(2, 4), lambda: self._sandbox.set_cap("inf"))
         return True
 

@@ -432,3 +432,18 @@ def test_what_is_right_a_moment_later_was_only_in_motion(
     found = audit(place.home, store, Settings(), {}, patience_s=0.05)
     assert not found.ok
     assert to_json(found)["unaccounted"] == 3
+
+
+def test_publishing_removes_what_a_killed_writer_left(store: SqliteStore, tmp_path: Path) -> None:
+    from lerim_jobs.memory.publishing import publish_now
+
+    shop = tmp_path / "shop"
+    kept = memory_dir(shop) / "decisions"
+    kept.mkdir(parents=True)
+    store.append("project-p", [ProjectAdded("p", "shop", str(shop), "laptop")])
+    for name, age_s in ((".lerim-old.tmp", 60), (".lerim-new.tmp", 0), ("mine.tmp", 60)):
+        (kept / name).write_text("x")
+        at_s = (kept / name).stat().st_mtime - age_s
+        os.utime(kept / name, (at_s, at_s))
+    publish_now(store, "p")
+    assert sorted(path.name for path in kept.iterdir()) == [".lerim-new.tmp", "mine.tmp"]
