@@ -1,13 +1,16 @@
-"""A write transaction on an apsw connection."""
+"""A write transaction on an apsw connection, and files without remains of what was deleted."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import apsw
 
-__all__ = ["immediate"]
+__all__ = ["immediate", "leave_nothing"]
+
+_WAIT_S = 10.0
 
 
 @contextmanager
@@ -25,3 +28,14 @@ def immediate(db: apsw.Connection) -> Iterator[None]:
             db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")
+
+
+def leave_nothing(db: apsw.Connection) -> bool:
+    """Write the file anew without free pages and empty its WAL. False: somebody read all the time, so the WAL is still there."""
+    db.execute("VACUUM")
+    end = time.monotonic() + _WAIT_S
+    while True:
+        ((busy, _, _),) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if not busy or time.monotonic() > end:
+            return not busy
+        time.sleep(0.05)

@@ -1,7 +1,7 @@
 """Every event there is: frozen, past tense, flat, JSON-native.
 
 A shipped event is never edited: raise its schema number in `SCHEMA`, add one lift in `codec.py`, add a golden row in
-`tests/golden`. Streams: `job-<job_id>`, `session-<agent>-<key>`, `memory-<memory_id>`, `project-<project_id>`.
+`tests/golden`. Streams: `job-<job_id>`, `session-<agent>-<key>`, `memory-<memory_id>`, `project-<project_id>`, `redactions`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ __all__ = [
     "ProposalRejected",
     "PublishedFile",
     "Quote",
+    "RedactionApplied",
     "SessionEvent",
     "SessionExtracted",
     "SessionIndexed",
@@ -427,6 +428,20 @@ class MemoryAccessed(Event, frozen=True):
     memory_ids: list[str]
 
 
+# --- the stream `redactions` ------------------------------------------------------------------------
+class RedactionApplied(Event, frozen=True):
+    """Texts were removed from everything stored, earlier events included: so many pieces, in so many events and blobs.
+
+    What they were is not kept: `pattern_hash` is the SHA-256 of the pattern, `memory_id` the memory whose texts they were.
+    """
+
+    hits: int
+    events: int
+    blobs: int
+    memory_id: str | None = None
+    pattern_hash: str | None = None
+
+
 JobEvent = (
     JobRequested
     | StageRequested
@@ -484,6 +499,7 @@ _ALL: tuple[type[Event], ...] = (
     ProjectRemoved,
     ProjectPublished,
     MemoryAccessed,
+    RedactionApplied,
 )
 EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in _ALL}
 SCHEMA: dict[str, int] = {}
