@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from lerim_jobs.ids import digest
 from lerim_jobs.paths import Home, memory_dir
 from lerim_jobs.redaction.rewriting import neutral
 from lerim_jobs.redaction.scrubbing import Scrubber
@@ -19,6 +21,7 @@ from lerim_jobs.views.projects import Project
 
 __all__ = ["Left", "drop_search_index", "leftovers", "rename_files", "scrub_files", "scrub_spans"]
 
+_BARE = re.compile(r"(?m)^([a-z_]+): (\[REDACTED\].*)$")
 _CHUNK = 4 << 20
 _OVERLAP = 64 << 10
 _THEIRS = ("config.toml", ".env")
@@ -51,11 +54,13 @@ def drop_search_index(home: Home) -> None:
         path.unlink(missing_ok=True)
 
 
-def rename_files(project: Project, renamed: set[str]) -> None:
-    """Files named after a title that is gone, as the log names them now."""
+def rename_files(project: Project, renamed: set[str]) -> dict[Path, str]:
+    """Name files after no title that is gone, as the log names them now; returns what was published as which bytes."""
     folder = memory_dir(Path(project.path))
+    published = {}
     for memory_id, file in project.files.items():
         if memory_id not in renamed:
+            published[folder / file.path] = file.digest
             continue
         old, new = folder / file.path, folder / neutral(file.path, memory_id)
         with suppress(FileNotFoundError):
@@ -63,19 +68,34 @@ def rename_files(project: Project, renamed: set[str]) -> None:
         if not new.exists():
             with suppress(FileNotFoundError):
                 old.replace(new)
+        published[new] = file.digest
+    return published
 
 
-def scrub_files(folder: Path, scrubber: Scrubber, *, skip: frozenset[str] = frozenset(), append: bool = False) -> int:
-    """Text files below the folder that changed. `append`: somebody may have them open, so they are changed in place."""
+def scrub_files(
+    folder: Path,
+    scrubber: Scrubber,
+    *,
+    skip: frozenset[str] = frozenset(),
+    published: Mapping[Path, str] | None = None,
+    in_place: bool = False,
+) -> int:
+    """Text files below the folder that changed. `published` ones are left to the next publish while nobody edited them.
+
+    `in_place`: somebody may have them open to append to them.
+    """
     changed = 0
     for path in _files(folder):
         if path.name in _THEIRS or path.relative_to(folder).parts[0] in skip:
             continue
         with suppress(FileNotFoundError):
             before = path.read_bytes()
-            after = scrubber.text(before.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-            if after != before:
-                _write(path, after, in_place=append)
+            if published and published.get(path) == digest(before):
+                continue
+            text = before.decode("utf-8", "surrogateescape")
+            if (after := scrubber.text(text)) != text:
+                data = _front_matter(after) if path.suffix == ".md" else after
+                _write(path, data.encode("utf-8", "surrogateescape"), in_place=in_place)
                 changed += 1
     return changed
 
@@ -89,6 +109,12 @@ def leftovers(folders: Mapping[str, Path], scrubber: Scrubber) -> list[Left]:
                 if hits := sum(len(scrubber.needles.sub(text)[1]) for text in _texts(path)):
                     found.append(Left(str(path), hits))
     return found
+
+
+def _front_matter(text: str) -> str:
+    """Quoted where YAML would take the brackets for a list."""
+    front, fence, rest = text.partition("\n---\n")
+    return _BARE.sub(lambda line: f"{line[1]}: '{line[2].replace(chr(39), chr(39) * 2)}'", front) + fence + rest
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -118,12 +118,14 @@ class Redaction:
         self._store.rewrite(log)
         drop_search_index(self._home)
         spans = scrub_spans(self._home, scrubber)
-        for project in projects.values():
-            rename_files(project, self._renamed)
-        publish(active_projects(self._store))
         folders = {key: Path(project.path) / ".lerim" for key, project in projects.items()}
-        files = sum(scrub_files(folder, scrubber) for folder in folders.values())
-        files += scrub_files(self._home.root, scrubber, skip=self._databases(), append=True)
+        files = 0
+        for key, project in projects.items():
+            # Before anything is published: what stands in an edited file would come back as somebody's edit.
+            files += scrub_files(folders[key], scrubber, published=rename_files(project, self._renamed))
+        publish(active_projects(self._store))
+        files += sum(scrub_files(folder, scrubber) for folder in folders.values())
+        files += scrub_files(self._home.root, scrubber, skip=self._databases(), in_place=True)
         left = leftovers({**folders, "home": self._home.root}, scrubber)
         return Removed(scrubber.hits, log.events, log.blobs, spans, files, scrubber.kept, left)
 

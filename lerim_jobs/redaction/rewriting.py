@@ -83,7 +83,7 @@ class LogRedaction:
         data = self._scrubbed(row)
         if self._scrubber.hits > hits or data != row.data:
             self.events += 1
-            if row.type in _TITLED and (self._scrubber.hits > hits):
+            if self._names_a_file(row):
                 self.renamed.add(row.stream.removeprefix("memory-"))
         if not self._change:
             return row.data
@@ -120,6 +120,11 @@ class LogRedaction:
         if self._memory_id and row.stream == memory_stream(self._memory_id):
             return _blank(row, self._scrubber)
         return self._scrubber.json(row.data, _PLACES.get(row.type, frozenset()))
+
+    def _names_a_file(self, row: Recorded) -> bool:
+        if self._memory_id and row.stream == memory_stream(self._memory_id):
+            return True
+        return row.type in _TITLED and bool(self._scrubber.needles.sub(getattr(row.event, "title", ""))[1])
 
     def _without_short_quotes(self, data: bytes) -> bytes:
         quotes = self._scrubber.needles.quotes

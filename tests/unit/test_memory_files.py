@@ -260,3 +260,20 @@ def test_long_queries_are_cut() -> None:
 def test_published_digests_are_those_of_the_bytes(tmp_path: Path) -> None:
     (file,) = write(tmp_path / "repo" / ".lerim" / "memory", {"m": folded()}, {}).files
     assert file.digest == digest(render(folded()))
+
+
+def test_an_undone_memory_has_no_file_unless_somebody_edited_it(tmp_path: Path) -> None:
+    folder = tmp_path / ".lerim" / "memory"
+    kept, gone = folded(), msgspec.structs.replace(folded(), memory_id="n123456789")
+    first = write(folder, {one.memory_id: one for one in (kept, gone)}, {})
+    published = {file.memory_id: file for file in first.files}
+    edited = folder / published[kept.memory_id].path
+    edited.write_text(edited.read_text() + "Mine.\n")
+    undone = {one.memory_id: msgspec.structs.replace(one, status="undone", version=9) for one in (kept, gone)}
+    assert read_edits(folder, published, undone, lambda *_: None).edits == []
+    second = write(folder, undone, published)
+    assert edited.read_text().endswith("Mine.\n")
+    assert not (folder / published[gone.memory_id].path).exists()
+    assert ["left alone" in one.problem for one in second.problems] == [True]
+    assert [(file.path, file.version) for file in second.files] == [("", 9), ("", 9)]
+    assert write(folder, undone, {}) == Written([], [])
