@@ -1,4 +1,4 @@
-"""SQLite as all our files use it: opening in WAL mode, and write transactions."""
+"""SQLite as all our files use it: opening in WAL mode, write transactions, files without remains of what was deleted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 
 import apsw
 
-__all__ = ["immediate", "open_wal"]
+__all__ = ["immediate", "leave_nothing", "open_wal"]
+
+_WAIT_S = 10.0
 
 
 def open_wal(path: Path, *, busy_ms: int, synchronous: str) -> apsw.Connection:
@@ -50,3 +52,14 @@ def immediate(db: apsw.Connection) -> Iterator[None]:
             db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")
+
+
+def leave_nothing(db: apsw.Connection) -> bool:
+    """Write the file anew without free pages and empty its WAL. False: somebody read all the time, so the WAL is still there."""
+    db.execute("VACUUM")
+    end = time.monotonic() + _WAIT_S
+    while True:
+        ((busy, _, _),) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if not busy or time.monotonic() > end:
+            return not busy
+        time.sleep(0.05)

@@ -10,6 +10,7 @@ import click
 from lerim_jobs.cli.history import history_command, undo_memory
 from lerim_jobs.cli.memory_show import show
 from lerim_jobs.cli.output import age, emit, json_option, note, table
+from lerim_jobs.cli.redact import redact_command
 from lerim_jobs.cli.state import State, find_project, open_state
 from lerim_jobs.clock import iso
 from lerim_jobs.memory.memory import Memory
@@ -29,6 +30,7 @@ def memory() -> None:
 
 memory.add_command(history_command)
 memory.add_command(undo_memory)
+memory.add_command(redact_command)
 
 
 @memory.command("list")

@@ -2,7 +2,7 @@
 
 A shipped event is never edited: raise its schema number in `SCHEMA`, add one lift in `codec.py`, add a golden row in
 `tests/golden`. Streams: `job-<job_id>`, `session-<agent>-<key>`, `memory-<memory_id>`, `project-<project_id>`,
-`budget`, `control-queues`.
+`budget`, `control-queues`, `redactions`.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ __all__ = [
     "QueuePaused",
     "QueueResumed",
     "Quote",
+    "RedactionApplied",
     "SessionDropped",
     "SessionEvent",
     "SessionExtracted",
@@ -523,6 +524,20 @@ class QueueResumed(Event, frozen=True):
     queue: str
 
 
+# --- the stream `redactions` ------------------------------------------------------------------------
+class RedactionApplied(Event, frozen=True):
+    """Texts were removed from everything stored, earlier events included: so many pieces, in so many events and blobs.
+
+    What they were is not kept: `pattern_hash` is the SHA-256 of the pattern, `memory_id` the memory whose texts they were.
+    """
+
+    hits: int
+    events: int
+    blobs: int
+    memory_id: str | None = None
+    pattern_hash: str | None = None
+
+
 JobEvent = (
     JobRequested
     | StageRequested
@@ -601,6 +616,7 @@ _ALL: tuple[type[Event], ...] = (
     CapsChanged,
     QueuePaused,
     QueueResumed,
+    RedactionApplied,
 )
 EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in _ALL}
 SCHEMA: dict[str, int] = {}

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
+
 from lerim_jobs.clock import now_ms
 from lerim_jobs.errors import ConflictError, CorruptLog
 from lerim_jobs.ids import digest
 from lerim_jobs.log.codec import Recorded, encode, schema_of
 from lerim_jobs.log.events import Event
-from lerim_jobs.log.store import ANY, Identified, StageRow
+from lerim_jobs.log.store import ANY, Identified, Rewriting, StageRow
 
 __all__ = ["MemoryStore"]
 
@@ -34,11 +36,11 @@ class MemoryStore:
     def write(self) -> Iterator[MemoryStore]:
         """The store is its own transaction; an exception restores what was there before."""
         with self._lock:
-            before = (list(self._events), set(self._ids), dict(self._stages), dict(self._docs))
+            before = (list(self._events), set(self._ids), dict(self._stages), dict(self._docs), dict(self._blobs))
             try:
                 yield self
             except BaseException:
-                self._events, self._ids, self._stages, self._docs = before
+                self._events, self._ids, self._stages, self._docs, self._blobs = before
                 raise
 
     # --- events ---
@@ -161,6 +163,20 @@ class MemoryStore:
 
     def clear_docs(self, view: str) -> None:
         self._docs = {key: value for key, value in self._docs.items() if key[0] != view}
+
+    # --- rewriting ---
+    def rewrite(self, rewriting: Rewriting) -> None:
+        with self.write() as tx:
+            rewriting.begin(tx)
+            moved: dict[str, str] = {}
+            for old, data in list(self._blobs.items()):
+                if (changed := rewriting.blob(data)) != data:
+                    moved[old] = self.put_blob(changed)
+                    self.drop_blob(old)
+            self._events = [msgspec.structs.replace(row, data=rewriting.event(row, moved)) for row in self._events]
+            for (view, key), value in list(self._docs.items()):
+                self.put_doc(view, key, rewriting.document(view, key, value, moved))
+            rewriting.end(tx)
 
     def close(self) -> None:
         """Nothing to close."""

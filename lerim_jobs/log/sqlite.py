@@ -22,9 +22,10 @@ from lerim_jobs.errors import CorruptLog, StoreUnavailable
 from lerim_jobs.ids import digest
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import Event
+from lerim_jobs.log.sqlite_rewrite import rewrite
 from lerim_jobs.log.sqlite_tx import NOW, SELECT_EVENTS, SELECT_STAGES, SqliteTx, event_rows, stage_rows
-from lerim_jobs.log.store import ANY, Identified, StageRow
-from lerim_jobs.sqlite import immediate, open_wal
+from lerim_jobs.log.store import ANY, Identified, Rewriting, StageRow
+from lerim_jobs.sqlite import immediate, leave_nothing, open_wal
 
 __all__ = ["SCHEMA_VERSION", "SqliteStore"]
 
@@ -209,6 +210,17 @@ class SqliteStore:
     def blob_hashes(self, after: str = "", limit: int = 10_000) -> list[str]:
         sql = "SELECT hash FROM blobs WHERE hash>? ORDER BY hash LIMIT ?"
         return [blob_hash for (blob_hash,) in self._query(sql, after, limit)]
+
+    def rewrite(self, rewriting: Rewriting) -> None:
+        with self.write() as tx:
+            rewrite(tx, rewriting)
+        with self._failing():
+            # Through the same lock as every writer: VACUUM is one.
+            fcntl.flock(self._local.lock_fd, fcntl.LOCK_EX)
+            try:
+                leave_nothing(self._db())
+            finally:
+                fcntl.flock(self._local.lock_fd, fcntl.LOCK_UN)
 
     def now_ms(self) -> int:
         return int(self._query(f"SELECT {NOW}")[0][0])

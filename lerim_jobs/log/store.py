@@ -16,7 +16,7 @@ import msgspec
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import Event
 
-__all__ = ["ANY", "BLOB_OVER_BYTES", "Identified", "StageRow", "StageState", "Store", "Tx"]
+__all__ = ["ANY", "BLOB_OVER_BYTES", "Identified", "Rewriting", "StageRow", "StageState", "Store", "Tx"]
 
 ANY = -1
 """Append whatever the stream's version is."""
@@ -116,6 +116,30 @@ class Tx(Protocol):
     def clear_docs(self, view: str) -> None: ...
 
 
+class Rewriting(Protocol):
+    """What `Store.rewrite` asks about everything that is stored, in this order. Raising anywhere changes nothing."""
+
+    def begin(self, tx: Tx) -> None:
+        """Look whether it may be done."""
+        ...
+
+    def blob(self, data: bytes) -> bytes:
+        """The bytes to keep instead. Changed ones are found under another hash from then on."""
+        ...
+
+    def event(self, row: Recorded, moved: Mapping[str, str]) -> bytes:
+        """The event's data to keep instead; `moved` gives the new hash of each blob that changed."""
+        ...
+
+    def document(self, view: str, key: str, value: bytes, moved: Mapping[str, str]) -> bytes | None:
+        """The document to keep instead; None deletes it."""
+        ...
+
+    def end(self, tx: Tx) -> None:
+        """Append what is to be said about it."""
+        ...
+
+
 class Store(Protocol):
     """An event store. Thread-safe: each thread has its own connection underneath."""
 
@@ -174,6 +198,14 @@ class Store(Protocol):
 
     def blob_hashes(self, after: str = "", limit: int = 10_000) -> list[str]:
         """Hashes of stored blobs above `after`, in order."""
+        ...
+
+    def rewrite(self, rewriting: Rewriting) -> None:
+        """Change what is stored, for removing what should never have been: the one exception to append-only.
+
+        One transaction over every blob, event and document. Ids, order, streams, versions, times and `meta` of events stay.
+        On return nothing of the replaced bytes is left in the store's own files.
+        """
         ...
 
     def now_ms(self) -> int: ...

@@ -13,8 +13,9 @@ import msgspec
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.folder import Mark
 
-__all__ = ["LEFT_ALONE", "Marks", "load", "save", "view_of"]
+__all__ = ["LEFT_ALONE", "PREFIX", "Marks", "load", "save", "view_of"]
 
+PREFIX = "marks-"
 LEFT_ALONE = "!"
 """Stands for a digest: the file was looked at and is no memory's, or cannot be read as one."""
 
@@ -29,7 +30,7 @@ _decoder = msgspec.json.Decoder(tuple[int, int, int, str])
 
 def view_of(project_id: str) -> str:
     """The name of the project's own view."""
-    return f"marks-{project_id}"
+    return f"{PREFIX}{project_id}"
 
 
 def load(store: Store, project_id: str) -> Marks:

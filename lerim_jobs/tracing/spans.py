@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import apsw
 import msgspec
 
 from lerim_jobs.errors import StoreUnavailable
-from lerim_jobs.sqlite import immediate, open_wal
+from lerim_jobs.sqlite import immediate, leave_nothing, open_wal
 from lerim_jobs.tracing.names import JOB_ID
 from lerim_jobs.tracing.record import SpanRecord
 
@@ -102,6 +102,25 @@ class SpanStore:
             return pruned
         except (apsw.Error, OSError) as exc:
             raise StoreUnavailable(f"cannot prune spans in {str(self._path)!r}: {exc}") from exc
+
+    def rewrite(self, change: Callable[[SpanRecord], SpanRecord]) -> int:
+        """Change spans in one transaction and leave nothing of what they were in the file; returns how many changed."""
+        if not self._path.exists():
+            return 0
+        changed = 0
+        try:
+            db = self._db()
+            with immediate(db):
+                for trace, span in list(db.execute("SELECT trace, span FROM spans")):
+                    ((data,),) = db.execute("SELECT data FROM spans WHERE trace = ? AND span = ?", (trace, span))
+                    before = _decoder.decode(data)
+                    if (after := change(before)) != before:
+                        db.execute("INSERT OR REPLACE INTO spans VALUES(?,?,?,?,?,?,?,?,?,?)", _row(after))
+                        changed += 1
+            leave_nothing(db)
+        except (apsw.Error, OSError, msgspec.DecodeError) as exc:
+            raise StoreUnavailable(f"cannot change spans in {str(self._path)!r}: {exc}") from exc
+        return changed
 
     def close(self) -> None:
         """Close this thread's connection."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lerim_jobs.errors import ConflictError, CorruptLog, StoreUnavailable
+from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import JobFinished, MemoryArchived, SessionReleased, TraceClosed
 from lerim_jobs.log.memory import MemoryStore
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.log.store import Identified, StageRow, Store
+from lerim_jobs.log.store import Identified, StageRow, Store, Tx
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -205,3 +207,88 @@ def test_views_and_blobs_can_be_listed(store: Store) -> None:
     hashes = sorted(store.put_blob(data) for data in (b"one", b"two", b"three"))
     assert store.blob_hashes() == hashes
     assert store.blob_hashes(hashes[0], limit=1) == [hashes[1]]
+
+
+class Upper:
+    """Makes every `secret` loud; documents of the view `gone` go."""
+
+    def __init__(self, fail: bool = False) -> None:
+        self.fail, self.seen = fail, list[str]()
+
+    def begin(self, tx: Tx) -> None:
+        self.seen.append("begin")
+
+    def blob(self, data: bytes) -> bytes:
+        self.seen.append("blob")
+        return data.replace(b"secret", b"SECRET")
+
+    def event(self, row: Recorded, moved: Mapping[str, str]) -> bytes:
+        self.seen.append(f"event {row.position}")
+        data = row.data.replace(b"secret", b"SECRET")
+        for old, new in moved.items():
+            data = data.replace(old.encode(), new.encode())
+        return data
+
+    def document(self, view: str, key: str, value: bytes, moved: Mapping[str, str]) -> bytes | None:
+        self.seen.append("document")
+        return None if view == "gone" else moved.get(value.decode(), value.decode()).encode()
+
+    def end(self, tx: Tx) -> None:
+        self.seen.append("end")
+        tx.append("job-a", [closed(9)])
+        if self.fail:
+            raise ZeroDivisionError
+
+
+def filled(store: Store) -> tuple[str, str]:
+    secret, other = store.put_blob(b"a secret " * 3000), store.put_blob(b"other")
+    with store.write() as tx:
+        tx.append("memory-m", [MemoryArchived("m", "secret ☃"), MemoryArchived("m", secret)], meta={"job_id": "secret"})
+        tx.append("memory-n", [Identified("x", MemoryArchived("n", "nothing"))])
+        tx.put_doc("kept", "a", secret.encode())
+        tx.put_doc("gone", "a", b"secret")
+    return secret, other
+
+
+def test_rewriting_changes_what_was_said_and_nothing_else(store: Store) -> None:
+    secret, other = filled(store)
+    before = store.read_all()
+    rewriting = Upper()
+    store.rewrite(rewriting)
+    assert rewriting.seen[0] == "begin"
+    assert rewriting.seen[1:3] == ["blob", "blob"]
+    assert rewriting.seen[3:] == ["event 1", "event 2", "event 3", "document", "document", "end"]
+    after = store.read_all()
+    loud = store.put_blob(b"a SECRET " * 3000)
+    assert [row.as_(MemoryArchived).reason for row in after[:3]] == ["SECRET ☃", loud, "nothing"]
+    blank = [msgspec.structs.replace(row, data=b"") for row in after]
+    assert blank[:3] == [msgspec.structs.replace(row, data=b"") for row in before]
+    assert after[3].as_(TraceClosed).spans == 9
+    assert (store.blob(other), store.docs("kept"), store.docs("gone")) == (b"other", [("a", loud.encode())], [])
+    with pytest.raises(CorruptLog):
+        store.blob(secret)
+
+
+def test_a_rewriting_that_fails_changes_nothing(store: Store) -> None:
+    secret, _ = filled(store)
+    before = (store.read_all(), store.blob(secret), store.docs("gone"))
+    with pytest.raises(ZeroDivisionError):
+        store.rewrite(Upper(fail=True))
+    assert (store.read_all(), store.blob(secret), store.docs("gone")) == before
+
+
+def test_sqlite_keeps_no_byte_of_what_was_rewritten_beside_other_open_connections(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite3"
+    store = SqliteStore(path)
+    filled(store)
+    store.append("memory-n", [MemoryArchived("n", "x" * 100_000)])
+    reading = SqliteStore(path)
+    assert reading.read("memory-m")
+    store.rewrite(Upper())
+    for file in tmp_path.iterdir():
+        assert b"a secret" not in file.read_bytes(), file
+        assert b"secret \xe2" not in file.read_bytes(), file
+    assert reading.read("memory-m")[0].as_(MemoryArchived).reason == "SECRET ☃"
+    reading.append("memory-m", [MemoryArchived("m", "goes on")])
+    reading.close()
+    store.close()

@@ -197,3 +197,11 @@ def test_a_session_has_one_summary_that_grows() -> None:
     assert summary_effects(title="T", body="B", **again) == []  # type: ignore[arg-type]
     (grown,) = summary_effects(title="T", body="More", **again)  # type: ignore[arg-type]
     assert (grown.stream, grown.expected) == (first.stream, 3)
+
+
+@pytest.mark.parametrize("status", ["undone", "redacted"])
+def test_a_summary_that_was_taken_out_does_not_come_back(status: Any) -> None:
+    (first,) = summary_effects(title="T", body="B", session=SESSION, turns=TURNS, project_id="p", memories={})
+    memory_id = first.stream.removeprefix("memory-")
+    gone = {memory_id: memory(memory_id, kind="summary", title="T", body="B", status=status)}
+    assert summary_effects(title="T", body="More", session=SESSION, turns=TURNS, project_id="p", memories=gone) == []

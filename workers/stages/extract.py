@@ -15,6 +15,7 @@ from lerim_jobs.errors import BadTranscript
 from lerim_jobs.log.events import ProposalRejected
 from lerim_jobs.memory import wording
 from lerim_jobs.memory.proposals import Candidate
+from lerim_jobs.redaction.rewriting import REDACTIONS
 from lerim_jobs.sessions.transcript import Turn, find_quote
 from lerim_jobs.sessions.windows import cut
 from workers.context import Outcome, StageContext
@@ -31,6 +32,9 @@ def run(ctx: StageContext) -> Outcome:
     windows = cut(turns, max_tokens=plan.window_tokens, overlap_tokens=plan.overlap_tokens)
     number: int = ctx.input["window"]
     if number >= len(windows):
+        if ctx.store.read(REDACTIONS):
+            # The session got shorter after its windows were planned.
+            return Outcome({"candidates": [], "dropped": [], "turn_from": 0, "turn_to": 0, "replayed": 0})
         raise BadTranscript(f"session {plan.session_id!r} has no window {number}")
     window = windows[number]
     models = ctx.models()

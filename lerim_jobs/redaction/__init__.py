@@ -1,0 +1,1 @@
+"""Removing what was said from everything that is stored."""

@@ -1,0 +1,153 @@
+"""Redaction of what lies beside the log: spans, the search index, logs, and the markdown of projects."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from lerim_jobs.ids import digest
+from lerim_jobs.paths import Home, memory_dir
+from lerim_jobs.redaction.rewriting import neutral
+from lerim_jobs.redaction.scrubbing import Scrubber
+from lerim_jobs.tracing.record import SpanRecord
+from lerim_jobs.tracing.spans import SpanStore
+from lerim_jobs.views.files import FileState
+from lerim_jobs.views.projects import Project
+
+__all__ = ["Left", "leftovers", "rename_files", "scrub_files", "scrub_spans"]
+
+_BARE = re.compile(r"(?m)^([a-z_]+): (\[REDACTED\].*)$")
+_CHUNK = 4 << 20
+_OVERLAP = 64 << 10
+_THEIRS = ("config.toml", ".env")
+"""Files that people keep for themselves: read for leftovers, never changed."""
+
+
+class Left(msgspec.Struct, frozen=True):
+    """A file in which something still stands."""
+
+    path: str
+    hits: int
+
+
+def scrub_spans(home: Home, scrubber: Scrubber) -> int:
+    """Spans of the local span store that changed."""
+
+    def scrubbed(span: SpanRecord) -> SpanRecord:
+        return msgspec.convert(scrubber.value(msgspec.to_builtins(span, enc_hook=str)), SpanRecord)
+
+    store = SpanStore(home.traces)
+    try:
+        return store.rewrite(scrubbed)
+    finally:
+        store.close()
+
+
+def rename_files(project: Project, states: Mapping[str, FileState], renamed: set[str]) -> dict[Path, str]:
+    """Name files after no title that is gone, as the log names them now; returns what was published as which bytes."""
+    folder = memory_dir(Path(project.path))
+    published = {}
+    for memory_id, file in states.items():
+        if not file.path:
+            continue
+        if memory_id not in renamed:
+            published[folder / file.path] = file.digest
+            continue
+        old, new = folder / file.path, folder / neutral(file.path, memory_id)
+        with suppress(FileNotFoundError):
+            old.with_suffix(".conflict.md").replace(new.with_suffix(".conflict.md"))
+        if not new.exists():
+            with suppress(FileNotFoundError):
+                old.replace(new)
+        published[new] = file.digest
+    return published
+
+
+def scrub_files(
+    folder: Path,
+    scrubber: Scrubber,
+    *,
+    skip: frozenset[str] = frozenset(),
+    published: Mapping[Path, str] | None = None,
+    in_place: bool = False,
+) -> int:
+    """Text files below the folder that changed. `published` ones are left to the next publish while nobody edited them.
+
+    `in_place`: somebody may have them open to append to them.
+    """
+    changed = 0
+    for path in _files(folder):
+        if path.name in _THEIRS or path.relative_to(folder).parts[0] in skip:
+            continue
+        with suppress(FileNotFoundError):
+            before = path.read_bytes()
+            if published and published.get(path) == digest(before):
+                continue
+            text = before.decode("utf-8", "surrogateescape")
+            if (after := scrubber.text(text)) != text:
+                data = _front_matter(after) if path.suffix == ".md" else after
+                _write(path, data.encode("utf-8", "surrogateescape"), in_place=in_place)
+                changed += 1
+    return changed
+
+
+def leftovers(folders: Mapping[str, Path], scrubber: Scrubber) -> list[Left]:
+    """Files below these folders, whatever they are, in whose bytes something still stands."""
+    found = []
+    for folder in folders.values():
+        for path in _files(folder):
+            with suppress(OSError):
+                if hits := sum(len(scrubber.needles.sub(text)[1]) for text in _texts(path)):
+                    found.append(Left(str(path), hits))
+    return found
+
+
+def _front_matter(text: str) -> str:
+    """Quoted where YAML would take the brackets for a list."""
+    front, fence, rest = text.partition("\n---\n")
+    return _BARE.sub(lambda line: f"{line[1]}: '{line[2].replace(chr(39), chr(39) * 2)}'", front) + fence + rest
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Regular files, sorted; links lead elsewhere and are not followed."""
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(root, name)
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """The file in overlapping chunks."""
+    with path.open("rb") as file:
+        tail = b""
+        while data := file.read(_CHUNK):
+            yield (tail + data).decode("utf-8", "surrogateescape")
+            tail = data[-_OVERLAP:]
+
+
+def _write(path: Path, data: bytes, *, in_place: bool) -> None:
+    if in_place:
+        with path.open("r+b") as file:
+            file.write(data)
+            file.truncate()
+        return
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".lerim-", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, path.stat().st_mode & 0o777)
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise

@@ -1,0 +1,162 @@
+"""One redaction from the first look to the last: count, remove from the log, then from everything beside it, then look again.
+
+The order matters. Hand edits first become events, so that no file knows more than the log; the log is changed in one
+transaction; whatever a crash leaves behind beside it is found by running the same redaction once more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lerim_jobs.errors import BadInput
+from lerim_jobs.ids import digest
+from lerim_jobs.log.events import MemoryAdded, MemoryEdited, MemoryReverted, MemoryUpdated, Quote
+from lerim_jobs.log.store import Store
+from lerim_jobs.memory import index_file
+from lerim_jobs.memory.memory import fold
+from lerim_jobs.paths import Home
+from lerim_jobs.queue import identity
+from lerim_jobs.redaction import needles as looking
+from lerim_jobs.redaction.needles import Needles
+from lerim_jobs.redaction.places import (
+    Left,
+    leftovers,
+    rename_files,
+    scrub_files,
+    scrub_spans,
+)
+from lerim_jobs.redaction.rewriting import LogRedaction
+from lerim_jobs.redaction.scrubbing import Scrubber
+from lerim_jobs.views.files import file_states
+from lerim_jobs.views.memories import memory_stream
+from lerim_jobs.views.projection import fold_all
+from lerim_jobs.views.projects import PROJECTS, Project, active_projects
+
+__all__ = ["Counted", "Redaction", "Removed"]
+
+_FLUSH_MS = 3000
+"""How long after its last event a worker may still be writing spans."""
+
+_DATABASES = frozenset({"redis"})
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """What a redaction would remove: pieces of text, in so many events and blobs of the log."""
+
+    hits: int
+    events: int
+    blobs: int
+    kept: int
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """What was removed and where something still stands. `kept`: names, ids and folders that had to stay."""
+
+    hits: int
+    events: int
+    blobs: int
+    spans: int
+    files: int
+    kept: int
+    left: list[Left]
+
+
+class Redaction:
+    """Made for a memory or for a pattern; `count` changes nothing, `apply` removes."""
+
+    def __init__(
+        self, store: Store, home: Home, needles: Needles, *, memory_id: str | None = None, pattern: str | None = None
+    ) -> None:
+        self._store, self._home, self._needles, self._memory_id = store, home, needles, memory_id
+        self._pattern_hash = digest(pattern) if pattern else None
+        self._renamed: set[str] = set()
+
+    @classmethod
+    def of_memory(cls, store: Store, home: Home, memory_id: str) -> Redaction:
+        """Everything the memory ever said. Raises BadInput."""
+        rows = store.read(memory_stream(memory_id))
+        memory = fold(rows)
+        if memory is None:
+            raise BadInput(f"there is no memory {memory_id!r}")
+        if memory.status == "redacted":
+            raise BadInput(f"{memory_id} was redacted before: nothing of it is left to look for")
+        texts: list[str] = []
+        quotes: list[Quote] = []
+        for row in rows:
+            event = row.event
+            if isinstance(event, MemoryAdded | MemoryUpdated | MemoryEdited | MemoryReverted):
+                texts += [event.title, event.body]
+                quotes += [] if isinstance(event, MemoryEdited) else event.quotes
+        return cls(store, home, looking.of_texts(texts, quotes, memory_id), memory_id=memory_id)
+
+    @classmethod
+    def of_pattern(cls, store: Store, home: Home, pattern: str) -> Redaction:
+        """Everything a regular expression matches. Raises BadInput."""
+        return cls(store, home, looking.of_pattern(pattern), pattern=pattern)
+
+    def count(self) -> Counted:
+        """Look through the log; what a pattern matches is remembered, to be found however it is escaped."""
+        scrubber = Scrubber(self._needles)
+        log = self._log(scrubber, change=False)
+        self._store.rewrite(log)
+        if self._needles.pattern:
+            self._needles = looking.of_literals(self._needles, scrubber.removed)
+        return Counted(scrubber.hits, log.events, log.blobs, scrubber.kept)
+
+    def apply(self, publish: Callable[[Iterable[str]], Any]) -> Removed:
+        """Remove; `publish` brings the files of projects up to date. Raises ConflictError while stages run."""
+        self._let_spans_arrive()
+        publish(active_projects(self._store))
+        self.count()
+        projects = self._projects()
+        states = {key: file_states(self._store, key) for key in projects}  # by the names files have on disk
+        scrubber = Scrubber(self._needles)
+        log = self._log(scrubber, change=True)
+        self._store.rewrite(log)
+        # A cache: the next search makes it again from the log.
+        index_file.removed(self._home.search)
+        spans = scrub_spans(self._home, scrubber)
+        folders = {key: Path(project.path) / ".lerim" for key, project in projects.items()}
+        files = 0
+        for key, project in projects.items():
+            # Before anything is published: what stands in an edited file would come back as somebody's edit.
+            published = rename_files(project, states[key], self._renamed)
+            files += scrub_files(folders[key], scrubber, published=published)
+        publish(active_projects(self._store))
+        files += sum(scrub_files(folder, scrubber) for folder in folders.values())
+        files += scrub_files(self._home.root, scrubber, skip=self._databases(), in_place=True)
+        left = leftovers({**folders, "home": self._home.root}, scrubber)
+        return Removed(scrubber.hits, log.events, log.blobs, spans, files, scrubber.kept, left)
+
+    def _log(self, scrubber: Scrubber, *, change: bool) -> LogRedaction:
+        return LogRedaction(
+            self._store,
+            scrubber,
+            alive=identity.alive,
+            change=change,
+            renamed=self._renamed,
+            memory_id=self._memory_id,
+            pattern_hash=self._pattern_hash,
+            meta={"actor": "cli"},
+        )
+
+    def _projects(self) -> dict[str, Project]:
+        """Also those that are registered no more: their files may still be there."""
+        return fold_all(self._store, PROJECTS)
+
+    def _databases(self) -> frozenset[str]:
+        """Files that are no text, or that were dealt with otherwise."""
+        stems = (self._home.log.name, self._home.traces.name, self._home.search.name)
+        names = (path.name for path in self._home.root.iterdir() if path.name.startswith(stems))
+        return _DATABASES | frozenset(names)
+
+    def _let_spans_arrive(self) -> None:
+        newest = self._store.read_all(max(0, self._store.position() - 1), 1)
+        quiet_ms = self._store.now_ms() - newest[-1].at_ms if newest else _FLUSH_MS
+        if 0 <= quiet_ms < _FLUSH_MS:
+            time.sleep((_FLUSH_MS - quiet_ms) / 1000)
