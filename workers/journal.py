@@ -71,7 +71,9 @@ class LogJournal:
         with self._store.write() as tx:
             event = ModelCalled(**fields, **self._about, answer_blob=tx.put_blob(answer))
             view = journal_view(self._claim.job_id)
-            first = tx.doc(view, key) is None
+            # A cancelled job replays nothing any more; its answer is only counted.
+            is_over = tx.stage(self._claim.job_id, self._claim.stage) is None
+            first = not is_over and tx.doc(view, key) is None
             event_id = f"{self._claim.job_id}:{key}:called"
             stream = job_stream(self._claim.job_id)
             try:
@@ -81,6 +83,8 @@ class LogJournal:
             if first:
                 tx.put_doc(view, key, event.answer_blob.encode())
             budget.settle(tx, held, event, self._claim.job_id)
+            if is_over:
+                budget.forget_job(tx, self._claim.job_id)
 
     def failed(self, call: CallFailed, held: Sequence[str] = ()) -> None:
         """Note a call that gave no answer that could be used."""
@@ -88,6 +92,8 @@ class LogJournal:
         with self._store.write() as tx:
             tx.append(job_stream(self._claim.job_id), [event], meta=self._meta)
             budget.settle(tx, held, event, self._claim.job_id)
+            if tx.stage(self._claim.job_id, self._claim.stage) is None:
+                budget.forget_job(tx, self._claim.job_id)
 
     def _key(self, request_hash: str, occurrence: int) -> str:
         return f"{self._claim.stage}/{request_hash}/{occurrence}"

@@ -170,8 +170,10 @@ class WorkerProcess:
             if row := claims.wake(self.runner.store, job_id, stage):
                 self._send([row], None)
         self._retain()
+        mine = {claim.job_id for claim in self.runner.leases.held()}
         for job_id in unclosed_jobs(self.runner.store):
-            self.runner.close(job_id)
+            if job_id not in mine:
+                self.runner.close(job_id)
 
     def _retain(self) -> None:
         """Once an hour, by whichever worker comes first; two at once drop the same."""
