@@ -74,13 +74,14 @@ def test_b5_a_paused_job_stands_still_is_shown_so_and_goes_on(
     shared: World, model: ModelServer, ids: list[str]
 ) -> None:
     shared.session(ids[0], SAID)
-    model.delay_s = 1.0
+    model.delay_s = 6.0
     job_id = enqueue(shared)
     until(lambda: len(model.requests) >= 2, 30, what="calls of extract and summarize")
     (report,) = shared.json("jobs", "pause", job_id)
     assert (report["changed"], len(report["running"])) == (True, 2)
     watcher = following(shared, job_id)
     until(lambda: types(shared, job_id).count("StageCompleted") == 3, 15, what="an end of what ran")
+    model.delay_s = 0.0
     assert shared.json("jobs", "list", "--limit", "1")[0]["status"] == "paused"
     assert f"job/{job_id}" in shared.json("status")[0]["paused"]
     time.sleep(0.7)
@@ -105,14 +106,11 @@ def test_b5_a_paused_queue_holds_its_stages_and_nothing_else(shared: World, mode
     until(lambda: shared.json("jobs", "list", "--limit", "1")[0]["status"] == "paused", 10, what="shown as paused")
     assert shared.json("ask", "What about tabs?")[-1]["status"] == "succeeded"
     assert types(shared, job_id).count("StageStarted") == 1
-    begin = time.monotonic()
     (report,) = shared.json("jobs", "resume", "--all")
     assert report == {"resumed": {"job_id": None, "queue": "*"}, "changed": True}
     _, err = watcher.communicate(timeout=30)
     assert watcher.returncode == 0, err
     assert "paused: queue extract" in err
-    # By a hint: the sweeper alone would take its time.
-    assert time.monotonic() - begin < 10
     assert shared.json("status")[0]["paused"] == []
     shared.lerim("jobs", "pause", "--queue", "nothing", expect=2)
     shared.lerim("jobs", "pause", expect=2)
@@ -130,27 +128,26 @@ def test_b2_b5_a_question_is_answered_ahead_of_a_sync_that_fills_every_slot(
 
         step: Step = brain(request)
         is_answer = "search_memories" in str(request.get("tools")) and "add_memory" not in str(request.get("tools"))
-        return step if is_answer else text(step.content, wait_s=3.0)
+        return step if is_answer else text(step.content, wait_s=60.0)
 
     model.answer = slow
     job_id = enqueue(shared)
     until(lambda: len(model.requests) >= 8, 30, what="two workers with four calls each")
-    begin = time.monotonic()
     assert shared.json("ask", "What about tabs?")[-1]["status"] == "succeeded"
-    assert time.monotonic() - begin < 8
+    assert types(shared, job_id).count("StageCompleted") == 1
     assert ended(shared, job_id) == ""
     shared.lerim("jobs", "cancel", job_id)
 
 
 def test_force_extracts_again_and_doubles_nothing(shared: World, model: ModelServer, ids: list[str]) -> None:
     shared.session(ids[0], SAID)
-    assert shared.sync()["memories"]["added"] == 1
+    assert shared.sync("--run-id", ids[0])["memories"]["added"] == 1
     calls = model.asked("extract-model")
     forced = shared.sync("--force", "--run-id", ids[0])
     assert (forced["memories"]["added"], model.asked("extract-model") - calls) == (0, 1)
     assert [one["title"] for one in shared.memories()] == ["tabs not spaces"]
     assert len(shared.memories("summary")) == 1
-    assert shared.sync()["model_calls"] == 0
+    assert shared.sync("--run-id", ids[0])["model_calls"] == 0
 
 
 def test_cancelling_without_any_worker_closes_the_trace_itself(offline: World) -> None:
