@@ -120,26 +120,7 @@ def claim(
             return Refused("another suspect runs in this process")
         deaths.begin(tx, row, owner, died)
         budget.park(tx, job_id, stage, None)
-        started = StageStarted(
-            stage=stage,
-            attempt=row.attempt + 1,
-            worker=owner,
-            ready_ms=row.due_ms,
-            takeover=row.state == "running",
-            lost=lost,
-        )
-        tx.append(job_stream(job_id), [Identified(f"{job_id}:{stage}:{started.attempt}:started", started)], meta=about)
-        tx.save_stage(
-            msgspec.structs.replace(
-                row,
-                state="running",
-                attempt=started.attempt,
-                strikes=row.strikes + 1,
-                owner=owner,
-                lease_until_ms=now + lease_ms,
-            )
-        )
-        return Claim(job_id, stage, started.attempt, owner, row.queue, row.lane, now, started.takeover, row.strikes + 1)
+        return _begun(tx, row, owner, lost=lost, lease_ms=lease_ms, about=about)
 
 
 def renew(store: Store, held: Claim, *, lease_ms: int = LEASE_MS) -> bool:
@@ -277,6 +258,21 @@ def _not_now(tx: Tx, row: StageRow, now: int, alive: Alive) -> str | None:
         if any(other.state == "running" and _held(other, now, alive) for other in others):
             return "lane busy"
     return None
+
+
+def _begun(tx: Tx, row: StageRow, owner: str, *, lost: str | None, lease_ms: int, about: Mapping[str, Any]) -> Claim:
+    """Count the attempt and give the lease to the owner. Every attempt is a strike until it ends with another word."""
+    now, attempt, strikes = tx.now_ms(), row.attempt + 1, row.strikes + 1
+    takeover = row.state == "running"
+    started = StageStarted(
+        stage=row.stage, attempt=attempt, worker=owner, ready_ms=row.due_ms, takeover=takeover, lost=lost
+    )
+    tx.append(job_stream(row.job_id), [Identified(f"{row.job_id}:{row.stage}:{attempt}:started", started)], meta=about)
+    claimed = msgspec.structs.replace(
+        row, state="running", attempt=attempt, strikes=strikes, owner=owner, lease_until_ms=now + lease_ms
+    )
+    tx.save_stage(claimed)
+    return Claim(row.job_id, row.stage, attempt, owner, row.queue, row.lane, now, takeover, strikes)
 
 
 def _held(row: StageRow, now: int, alive: Alive) -> bool:

@@ -1,4 +1,4 @@
-"""Starting, killing and stopping, again and again, with a model call in flight each time: nothing of ours is left.
+"""B6, B1: starting, killing and stopping, again and again, a model call in flight each time: nothing of ours is left.
 
 `LERIM_TEST_CYCLES=100` (`make cycles`) runs more of the same; eight are every way to stop, once.
 """
@@ -69,8 +69,9 @@ def terminal_interrupts_twice(world: World) -> None:
 
 
 def honcho_terminated_twice(world: World) -> None:
+    """B1: one command runs everything, as many workers as asked for."""
     honcho = subprocess.Popen(
-        [Path(sys.executable).with_name("honcho"), "start"],
+        [Path(sys.executable).with_name("honcho"), "start", "-c", "workers=2,scheduler=1"],
         env=world.env | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         cwd=REPOSITORY,
         stdin=subprocess.DEVNULL,
@@ -79,6 +80,7 @@ def honcho_terminated_twice(world: World) -> None:
         start_new_session=True,
     )
     world.processes.append(honcho)
+    until(lambda: len(workers_running(world.home)) == 2 and schedulers_running(world.home), 90, what="everything")
     in_flight(world)
     stop_within(honcho, lambda: twice(lambda: os.killpg(honcho.pid, signal.SIGTERM)))
     until(lambda: not workers_running(world.home) and not schedulers_running(world.home), STOP_S, what="an end")
