@@ -32,7 +32,7 @@ STOP_S = 20.0
 
 
 def test_b6_start_kill_and_stop_cycles_leave_nothing_behind(world: World, server: ModelServer) -> None:
-    ways: list[Callable[[World], None]] = [
+    ways: list[Callable[[World, ModelServer], None]] = [
         terminal_interrupts_twice,
         honcho_terminated_twice,
         up_and_down,
@@ -48,9 +48,7 @@ def test_b6_start_kill_and_stop_cycles_leave_nothing_behind(world: World, server
         world.session(
             f"eeeeeeee-0000-4000-8000-{number:012d}", [f"REMEMBER: fact {number} is kept."], day=1 + number % 28
         )
-        asked = len(server.requests)
-        way(world)
-        assert len(server.requests) > asked, f"{way.__name__}: no model call was in flight"
+        way(world, server)
         world.lerim("down")
         assert leftovers(world) == [], way.__name__
         forget_jobs(world)
@@ -60,15 +58,15 @@ def test_b6_start_kill_and_stop_cycles_leave_nothing_behind(world: World, server
     assert leftovers(world) == []
 
 
-def terminal_interrupts_twice(world: World) -> None:
+def terminal_interrupts_twice(world: World, server: ModelServer) -> None:
     """Ctrl-C reaches the whole group; people press it again."""
     worker = world.start("workers", "--slots", "2")
-    in_flight(world)
+    in_flight(world, server)
     stop_within(worker, lambda: twice(lambda: os.killpg(worker.pid, signal.SIGINT)))
     assert handed_back(world)
 
 
-def honcho_terminated_twice(world: World) -> None:
+def honcho_terminated_twice(world: World, server: ModelServer) -> None:
     """B1: one command runs everything, as many workers as asked for."""
     honcho = subprocess.Popen(
         [Path(sys.executable).with_name("honcho"), "start", "-c", "workers=2,scheduler=1"],
@@ -81,25 +79,25 @@ def honcho_terminated_twice(world: World) -> None:
     )
     world.processes.append(honcho)
     until(lambda: len(workers_running(world.home)) == 2 and schedulers_running(world.home), 90, what="everything")
-    in_flight(world)
+    in_flight(world, server)
     stop_within(honcho, lambda: twice(lambda: os.killpg(honcho.pid, signal.SIGTERM)))
     until(lambda: not workers_running(world.home) and not schedulers_running(world.home), STOP_S, what="an end")
     assert handed_back(world)
 
 
-def up_and_down(world: World) -> None:
+def up_and_down(world: World, server: ModelServer) -> None:
     world.lerim("up")
-    in_flight(world)
+    in_flight(world, server)
     begin = time.monotonic()
     assert world.json("down")[0]["killed"] == []
     assert time.monotonic() - begin < STOP_S
     assert handed_back(world)
 
 
-def up_with_a_killed_worker(world: World) -> None:
+def up_with_a_killed_worker(world: World, server: ModelServer) -> None:
     """Taking over on the same host is immediate: no lease has to run out."""
     world.lerim("up")
-    job_id = in_flight(world)
+    job_id = in_flight(world, server)
     first = owner_pid(world, job_id, "extract")
     os.kill(first, signal.SIGKILL)
     again = until(lambda: (pid := owner_pid(world, job_id, "extract")) != first and pid, 25, what="another worker")
@@ -107,40 +105,39 @@ def up_with_a_killed_worker(world: World) -> None:
     assert any(getattr(row.event, "lost", None) == "killed by SIGKILL" for row in world.events(job_id))
 
 
-def command_interrupted(world: World) -> None:
+def command_interrupted(world: World, server: ModelServer) -> None:
     """Ctrl-C in a command that started a worker of its own: it stops that worker and says how it ended."""
+    asked = server.asked("extract-model")
     command = [sys.executable, "-m", "lerim_jobs.cli", "sync", "--window", "all", "--yes"]
     running = subprocess.Popen(
         command, env=world.env, cwd=world.root, stderr=subprocess.PIPE, start_new_session=True, text=True
     )
     world.processes.append(running)  # type: ignore[arg-type]
-    until(lambda: workers_running(world.home), 60, what="a worker")
-    (job,) = [one for one in world.json("jobs", "list") if one["finished_at"] is None]
-    until(lambda: owner_pid(world, job["job_id"], "extract"), 30, what="a running extract")
+    until(lambda: server.asked("extract-model") > asked, 60, what="a model call")
     stop_within(running, lambda: os.killpg(running.pid, signal.SIGINT))  # type: ignore[arg-type]
     assert running.returncode == 130
     assert handed_back(world)
 
 
-def master_killed(world: World) -> None:
+def master_killed(world: World, server: ModelServer) -> None:
     """Its child is alone then, and ends by itself."""
     worker = world.start("workers", "--slots", "2")
-    in_flight(world)
+    in_flight(world, server)
     stop_within(worker, worker.kill)
     until(lambda: not workers_running(world.home), STOP_S, what="an end of the child")
 
 
-def supervisor_killed(world: World) -> None:
+def supervisor_killed(world: World, server: ModelServer) -> None:
     world.lerim("up")
-    in_flight(world)
+    in_flight(world, server)
     pid = int((world.home.run / "supervisord.pid").read_text())
     os.kill(pid, signal.SIGKILL)
 
 
-def everything_killed(world: World) -> None:
+def everything_killed(world: World, server: ModelServer) -> None:
     """As a power cut, without the dark."""
     world.lerim("up")
-    in_flight(world)
+    in_flight(world, server)
     pid = int((world.home.run / "supervisord.pid").read_text())
     redis = msgspec.json.decode((world.home.run / "redis.json").read_bytes())["pid"]
     for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True), psutil.Process(redis)):
@@ -148,11 +145,12 @@ def everything_killed(world: World) -> None:
             process.kill()
 
 
-def in_flight(world: World) -> str:
+def in_flight(world: World, server: ModelServer) -> str:
     """Ask for a sync and wait until its model is being called."""
-    until(lambda: workers_running(world.home), 60, what="a worker")
+    until(lambda: workers_running(world.home), 90, what="a worker")
+    asked = server.asked("extract-model")
     job_id = enqueue(world)
-    until(lambda: owner_pid(world, job_id, "extract"), 30, what="a running extract")
+    until(lambda: server.asked("extract-model") > asked, 60, what="a model call")
     return job_id
 
 
