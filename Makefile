@@ -22,6 +22,9 @@ test-sessions: install ## Run every session of the folder LERIM_TEST_SESSIONS th
 	@test -n "$(LERIM_TEST_SESSIONS)" || { echo "set LERIM_TEST_SESSIONS to a folder of sessions" >&2; exit 2; }
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/test_real_sessions.py tests/e2e/test_real_sessions_sync.py -s
 
+cycles: install ## Start, kill and stop everything 100 times (LERIM_TEST_CYCLES) and look for what was left
+	@LERIM_TEST_CYCLES=$${LERIM_TEST_CYCLES:-100} $(BIN)/python -m pytest -q -p no:cacheprovider tests/e2e/test_cycles.py -s
+
 bench: install ## Print the figures of the README, as ratios within one run
 	@$(BIN)/python -m benchmarks
 
@@ -44,4 +47,4 @@ lock: install ## Lock the dependencies again, with hashes and without index addr
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help install demo test test-sessions bench bench-search bench-idle drill eval lock clean
+.PHONY: help install demo test test-sessions cycles bench bench-search bench-idle drill eval lock clean

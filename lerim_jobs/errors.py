@@ -5,7 +5,8 @@
         ModelUnavailable  RateLimited  StoreUnavailable  QueueUnavailable
       PermanentError          another attempt would end the same way
         BadInput  BadTranscript  ModelRefused  ContextOverflow  ModelMissing  WrongKey  CorruptLog
-      Parked                  over budget or paused: not a failure, resumes later
+      ClaimLost               the stage belongs to another attempt now, or its job was cancelled: stop, keep nothing
+      Parked                  over budget: not a failure, resumes later
       ConflictError           the log moved: reload, decide again
         AlreadyAnswered
       ConfigError             stop now, before taking work
@@ -20,6 +21,7 @@ __all__ = [
     "AlreadyAnswered",
     "BadInput",
     "BadTranscript",
+    "ClaimLost",
     "ConfigError",
     "ConflictError",
     "ContextOverflow",
@@ -153,6 +155,12 @@ class Parked(JobsError):
     def __init__(self, message: str, *, retry_in_ms: int = 3_600_000, waits_for: bytes | None = None) -> None:
         super().__init__(message)
         self.retry_in_ms, self.waits_for = retry_in_ms, waits_for
+
+
+class ClaimLost(JobsError):
+    """The stage is not this attempt's any more: whatever it still does is dropped."""
+
+    code = "claim_lost"
 
 
 class ConflictError(JobsError):

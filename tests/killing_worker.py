@@ -19,7 +19,7 @@ from workers.registry import STAGES, load_stage
 
 
 def main() -> None:
-    """Start `python -m workers` again and again until told to stop."""
+    """Arm the journal, then work."""
     arm = Path(sys.argv.pop(1))
     for stage in STAGES:
         load_stage(stage)
@@ -35,6 +35,11 @@ def main() -> None:
 
     sweep.SWEEP_S = 0.3  # what died is found sooner: there are many deaths to get through
     LogJournal.record = killing  # type: ignore[method-assign, assignment]
+    work_for_ever()
+
+
+def work_for_ever() -> None:
+    """Run `python -m workers` in a child, and another one whenever it has ended, until told to stop."""
     child = 0
 
     def stop(signum: int, frame: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 
@@ -10,8 +11,10 @@ import click
 
 from lerim_jobs import config
 from lerim_jobs.errors import JobsError
+from lerim_jobs.jobs import deaths
 from lerim_jobs.jobs.plans import QUEUES
-from lerim_jobs.paths import home
+from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.paths import Home, home
 from lerim_jobs.queue import embedded, identity
 from workers.registry import STAGES, load_stage
 from workers.registry import queues as all_queues
@@ -42,7 +45,25 @@ def main(processes: int, slots: int | None, wanted: str) -> None:
     os.environ.setdefault("dramatiq_restart_delay", "500")
     # Waiting threads need not notice that the worker stops: the process leaves without them.
     os.environ.setdefault("dramatiq_worker_timeout", "30000")
+    logging.getLogger("dramatiq.MainProcess").addHandler(_Exits(state))
     _run(processes, slots * len(chosen), chosen)
+
+
+class _Exits(logging.Handler):
+    """Hears in the master how a worker process ended, which nobody else can know, and tells the log: it is evidence."""
+
+    def __init__(self, state: Home) -> None:
+        super().__init__(logging.CRITICAL)
+        self._state = state
+
+    def emit(self, record: logging.LogRecord) -> None:
+        match record.args:
+            case (int() as pid, int() as code):
+                machine = identity.me().partition("/")[0]
+                try:
+                    deaths.saw_exit(SqliteStore(self._state.log), machine, pid, code)
+                except JobsError:
+                    return  # the worker says the same in its own log
 
 
 def _chosen(wanted: str) -> list[str]:

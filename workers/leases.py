@@ -1,9 +1,10 @@
-"""Keeping claims alive: one thread per worker process renews every lease this process holds."""
+"""Keeping claims alive: one thread per worker process renews every lease this process holds, and sees which are lost."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,10 +12,13 @@ from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs import claims
 from lerim_jobs.jobs.claims import LEASE_MS, Claim
 from lerim_jobs.log.store import Store
+from workers.scope import Scope, current
 
 __all__ = ["Leases"]
 
 _log = logging.getLogger(__name__)
+_LOOK_S = 0.5
+"""How soon a worker sees that a job it works for was cancelled: one indexed read per claim."""
 
 
 class Leases:
@@ -22,7 +26,8 @@ class Leases:
 
     def __init__(self, store: Store, *, lease_ms: int = LEASE_MS) -> None:
         self._store, self.lease_ms = store, lease_ms
-        self._held: dict[tuple[str, str, int], Claim] = {}
+        self._every_s = lease_ms / 3000
+        self._held: dict[tuple[str, str, int], tuple[Claim, Scope]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew_for_ever, name="leases", daemon=True)
@@ -38,17 +43,19 @@ class Leases:
     def held(self) -> list[Claim]:
         """The claims in work right now."""
         with self._lock:
-            return list(self._held.values())
+            return [claim for claim, _ in self._held.values()]
 
     @contextmanager
     def holding(self, claim: Claim) -> Iterator[None]:
-        """Renew the claim's lease while the block runs."""
-        key = (claim.job_id, claim.stage, claim.attempt)
+        """Renew the claim's lease while the block runs; when it is lost, end the block's model calls."""
+        key, scope = (claim.job_id, claim.stage, claim.attempt), Scope()
         with self._lock:
-            self._held[key] = claim
+            self._held[key] = (claim, scope)
+        token = current.set(scope)
         try:
             yield
         finally:
+            current.reset(token)
             with self._lock:
                 self._held.pop(key, None)
 
@@ -57,12 +64,22 @@ class Leases:
         return sum(claims.release(self._store, claim) for claim in self.held())
 
     def _renew_for_ever(self) -> None:
-        while not self._stop.wait(self.lease_ms / 3000):
-            for claim in self.held():
+        renew_at = time.monotonic() + self._every_s
+        while not self._stop.wait(min(_LOOK_S, self._every_s)):
+            is_due = time.monotonic() >= renew_at
+            if is_due:
+                renew_at = time.monotonic() + self._every_s
+            with self._lock:
+                held = list(self._held.values())
+            for claim, scope in held:
                 try:
-                    if not claims.renew(self._store, claim, lease_ms=self.lease_ms):
-                        _log.warning(
-                            "lost the lease on %s of %s: its result will be dropped", claim.stage, claim.job_id
-                        )
+                    keeps = self._renewed(claim) if is_due else claims.still_holds(self._store, claim)
                 except JobsError as exc:
-                    _log.warning("could not renew a lease: %s", exc)
+                    _log.warning("could not look after a lease: %s", exc)
+                    continue
+                if not keeps and not scope.ended and claim in self.held():
+                    _log.warning("%s of %s was cancelled or taken over: it ends", claim.stage, claim.job_id)
+                    scope.end()
+
+    def _renewed(self, claim: Claim) -> bool:
+        return claims.renew(self._store, claim, lease_ms=self.lease_ms)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dramatiq import Middleware
@@ -73,6 +75,7 @@ class WorkerProcess:
         """Start telemetry, leases and sweeping. Called once in the process that works, after the fork."""
         # Group signals (honcho, Ctrl-C) then reach only the master, which relays exactly one SIGTERM.
         os.setpgid(0, 0)
+        self._stop_once()
         self.owner = identity.me()
         store = SqliteStore(self.home.log)
         leases = Leases(store, lease_ms=claims.lease_ms(self.env))
@@ -102,8 +105,25 @@ class WorkerProcess:
             _log.warning("tracing: %s", note)
         processes.watch_parent(self.env)
 
+    def _stop_once(self) -> None:
+        """To dramatiq a second SIGTERM means "at once", claims and spans lost; people press Ctrl-C twice, honcho kills twice.
+
+        The first one begins a stop that is bounded anyway.
+        """
+        stop = signal.getsignal(signal.SIGTERM)
+
+        def once(signum: int, frame: FrameType | None) -> None:
+            if not self._stopping.is_set():
+                self.begin_stop()
+                if callable(stop):
+                    stop(signum, frame)
+
+        signal.signal(signal.SIGTERM, once)
+
     def begin_stop(self) -> None:
-        """Give running stages a moment, then hand them back and leave, whatever still runs."""
+        """Give running stages a moment, then hand them back and leave, whatever still runs. Called twice is called once."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         threading.Thread(target=self._leave_soon, name="stop", daemon=True).start()
 
@@ -174,8 +194,10 @@ class WorkerProcess:
                 self._send([row], None)
         budget.expire(self.runner.store)
         self._retain()
+        mine = {claim.job_id for claim in self.runner.leases.held()}
         for job_id in unclosed_jobs(self.runner.store):
-            self.runner.close(job_id)
+            if job_id not in mine:
+                self.runner.close(job_id)
         self._deliver()
 
     def _send_again(self, row: StageRow) -> None:

@@ -77,8 +77,13 @@ class Runner:
             self.send(got.freed, None)
             return
         with self.leases.holding(got):
-            settled = self._attempt(got)
-        if settled and settled.ended:
+            settled, work = self._attempt(got)
+        if settled is None:
+            _log.warning("%s of %s was cancelled or taken over: result dropped", stage, job_id)
+            return
+        faults.die("after_append_before_send")
+        self.send(settled.freed, work)
+        if settled.ended:
             self.close(job_id)
 
     def close(self, job_id: str) -> None:
@@ -103,8 +108,8 @@ class Runner:
             return
         self.telemetry.emit_resent(request, row)
 
-    def _attempt(self, claim: Claim) -> Settled | None:
-        """Run and settle; whatever goes wrong after the claim becomes the attempt's outcome."""
+    def _attempt(self, claim: Claim) -> tuple[Settled | None, Job | None]:
+        """Run and settle; whatever goes wrong after the claim becomes the attempt's outcome. None: the claim was lost."""
         try:
             work = job.load(self.store, claim.job_id)
             if claim.attempt == 1 and claim.stage == next(iter(work.stages)):
@@ -113,15 +118,9 @@ class Runner:
                 work.request, claim.stage, claim.attempt, job_id=claim.job_id, **self._baggage(work, claim)
             ):
                 outcome = load_stage(claim.stage)(self._context(work, claim))
-                settled = self._commit(work, claim, outcome)
+                return self._commit(work, claim, outcome), work
         except Exception as exc:
-            settled, work = self._fail(claim, exc), None
-        if settled is None:
-            _log.warning("%s of %s was taken over meanwhile: result dropped", claim.stage, claim.job_id)
-        else:
-            faults.die("after_append_before_send")
-            self.send(settled.freed, work)
-        return settled
+            return self._fail(claim, exc), None
 
     def _commit(self, work: Job, claim: Claim, outcome: Outcome) -> Settled | None:
         effects = list(outcome.effects)

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 from lerim_jobs.cli.output import coloured, emit, note, print_line, table
 from lerim_jobs.cli.state import State
 from lerim_jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARKED, EXIT_PARTIAL, WaitTimeout
+from lerim_jobs.jobs.pausing import paused, why
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import (
     JobFinished,
+    JobPaused,
+    JobResumed,
     SessionIndexed,
     StageCompleted,
     StageFailed,
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["follow", "show_result"]
 
 _CLOSING_S = 5.0
+_PROGRESS = {"StageCompleted", "StageQuarantined"}
+"""Events after which a command's worker may die as often again: each of them is an end of something."""
 _RESTARTS = 5
 
 
@@ -49,7 +54,7 @@ def follow(
     """
     deadline = time.monotonic() + timeout_s if timeout_s is not None else None
     ended_at: float | None = None
-    version, restarts = after, 0
+    version, restarts, held_by = after, 0, ""
     with _progress() as show:
         while True:
             rows = state.store.read(job_stream(job_id), version)
@@ -57,6 +62,7 @@ def follow(
                 version = row.version
                 _tell(row, show)
                 ended_at = time.monotonic() if row.type == JobFinished.__name__ else ended_at
+                restarts = 0 if row.type in _PROGRESS else restarts
             if ended_at is None and rows and _is_parked(state, job_id):
                 break
             if any(row.type == TraceClosed.__name__ for row in rows) or _overdue(ended_at):
@@ -67,10 +73,25 @@ def follow(
                 restarts += 1
                 _restart(worker, restarts, state)
             if not rows:
+                held_by = _say_held(state, job_id, held_by, show)
                 time.sleep(0.03)
     line = find(state.store, JOBS, job_id)
     assert line is not None
     return line
+
+
+def _say_held(state: State, job_id: str, said: str, show: Callable[[str], None]) -> str:
+    """Say once that a paused queue keeps the job waiting; returns what was said last."""
+    held = paused(state.store)
+    keys = (
+        {key for row in state.store.job_stages(job_id) if row.state == "ready" and (key := why(held, row))}
+        if held
+        else ()
+    )
+    queues = ", ".join(sorted(key.partition("/")[2] for key in keys if key.startswith("queue/")))
+    if queues and queues != said:
+        show(f"paused: queue {queues}; `lerim jobs resume --queue` or `--all` goes on".replace("queue *", "everything"))
+    return queues
 
 
 def _is_parked(state: State, job_id: str) -> bool:
@@ -91,7 +112,8 @@ def show_result(state: State, line: JobLine, *, as_json: bool) -> int:
         emit(
             {
                 **about,
-                **(line.result or _so_far(line)),
+                **_so_far(line),
+                **line.result,
                 "error": line.error or (line.last_error if line.parked else None),
             }
         )
@@ -146,6 +168,12 @@ def _tell(row: Recorded, show: Callable[[str], None]) -> None:
             show(f"{stage_title(event.stage)}: {event.error_type}: {event.message or event.code}; {later}")
         case StageQuarantined() as event:
             show(f"{stage_title(event.stage)}: given up after {event.attempts} attempts: {event.reason}")
+        case JobPaused():
+            show("paused: running stages finish, nothing else starts")
+        case JobResumed():
+            show("going on")
+        case JobFinished() as event if event.status == "cancelled":
+            show("cancelled")
         case SessionIndexed() | _:
             pass
 

@@ -7,11 +7,14 @@ from typing import Any
 import click
 import msgspec
 
+from lerim_jobs.cli.control import cancel, pause, resume
+from lerim_jobs.cli.dead import dead, drop, retry
 from lerim_jobs.cli.history import undo_job
 from lerim_jobs.cli.output import age, emit, json_option, print_line, table
 from lerim_jobs.cli.state import State, open_state
 from lerim_jobs.clock import iso
 from lerim_jobs.errors import BadInput
+from lerim_jobs.jobs.pausing import paused, stands
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.views.jobs import JOBS, JobLine
@@ -22,7 +25,7 @@ __all__ = ["existing", "jobs"]
 
 @click.group()
 def jobs() -> None:
-    """List, show, watch and undo jobs."""
+    """List, show, watch, steer and undo jobs."""
 
 
 jobs.add_command(undo_job)
@@ -34,7 +37,8 @@ jobs.add_command(undo_job)
 @json_option
 def list_jobs(status: str | None, limit: int, as_json: bool) -> None:
     """Show the newest jobs first."""
-    lines = sorted(fold_all(open_state().store, JOBS).values(), key=lambda line: line.requested_ms, reverse=True)
+    state = open_state()
+    lines = sorted(_shown(state), key=lambda line: line.requested_ms, reverse=True)
     chosen = [line for line in lines if status in (None, line.status)][:limit]
     if as_json:
         for line in chosen:
@@ -72,19 +76,8 @@ def watch(job_id: str, wait_timeout_s: float | None, as_json: bool) -> int:
     return show_result(state, line, as_json=as_json)
 
 
-@jobs.command()
-@click.argument("job_id")
-@click.option("--wait-timeout-s", type=float, help="Stop waiting after so many seconds; the job goes on.")
-@json_option
-def resume(job_id: str, wait_timeout_s: float | None, as_json: bool) -> int:
-    """Go on with the parked job JOB_ID now; over a cap it parks again."""
-    from lerim_jobs.cli.work import resume_job
-
-    state = open_state()
-    line = existing(state, job_id)
-    if not line.parked:
-        raise BadInput(f"job {job_id!r} is not parked, it is {line.status}")
-    return resume_job(state, line, timeout_s=wait_timeout_s, as_json=as_json)
+for command in (cancel, pause, resume, dead, retry, drop):
+    jobs.add_command(command)
 
 
 def existing(state: State, job_id: str) -> JobLine:
@@ -93,6 +86,19 @@ def existing(state: State, job_id: str) -> JobLine:
     if line is None:
         raise BadInput(f"there is no job {job_id!r}: `lerim jobs list` shows them")
     return line
+
+
+def _shown(state: State) -> list[JobLine]:
+    """All jobs; one that a paused queue keeps from going on is shown as paused."""
+    lines, held = list(fold_all(state.store, JOBS).values()), paused(state.store)
+    if not held:
+        return lines
+    return [
+        msgspec.structs.replace(line, status="paused")
+        if line.finished_ms is None and stands(held, state.store.job_stages(line.job_id))
+        else line
+        for line in lines
+    ]
 
 
 def _line(line: JobLine) -> dict[str, Any]:

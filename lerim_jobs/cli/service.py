@@ -12,6 +12,7 @@ import click
 from lerim_jobs.cli.output import emit, json_option, print_line, table
 from lerim_jobs.cli.state import State, open_state
 from lerim_jobs.clock import iso
+from lerim_jobs.jobs.pausing import paused
 from lerim_jobs.queue import processes
 from lerim_jobs.queue.processes import ProcessInfo
 from lerim_jobs.views.jobs import JOBS, JobLine
@@ -83,8 +84,10 @@ def _status(state: State) -> dict[str, Any]:
     lines = list(fold_all(state.store, JOBS).values())
     schedulers = processes.schedulers_running(state.home)
     sessions = list(fold_all(state.store, SESSIONS).values())
+    held = paused(state.store)
     return {
         "home": str(state.home.root),
+        "paused": sorted(held),
         "workers": [_process(one) for one in processes.workers_running(state.home)],
         "scheduler": _process(schedulers[0]) if schedulers else None,
         "queues": dict(Counter(row.queue for row in state.store.due_stages() if row.state == "ready")),
@@ -102,7 +105,7 @@ def _status(state: State) -> dict[str, Any]:
         "sessions": {
             "known": len(sessions),
             "waiting": sum(one.waiting for one in sessions),
-            "quarantined": sum(one.dead_turns > 0 for one in sessions),
+            "quarantined": sum(bool(one.quarantined) for one in sessions),
         },
         "disk_bytes": _disk_bytes(state.home.root),
     }
@@ -138,6 +141,8 @@ def _print(about: dict[str, Any]) -> None:
     )
     print_line(f"Scheduler: {'running' if scheduler else 'not running'}")
     print_line(f"Jobs:      {', '.join(f'{count} {name}' for name, count in about['jobs'].items()) or 'none yet'}")
+    if about["paused"]:
+        print_line(f"Paused:    {', '.join(about['paused'])} (`lerim jobs resume`)".replace("queue/*", "everything"))
     print_line(f"Waiting:   {', '.join(f'{count} in {name}' for name, count in about['queues'].items()) or 'nothing'}")
     sessions = about["sessions"]
     print_line(

@@ -18,6 +18,7 @@ from lerim_jobs.errors import EXIT_DONE, BadInput
 from lerim_jobs.jobs.request import Requested, request_job
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.events import JobKind, JobRequested
+from lerim_jobs.log.store import StageRow
 from lerim_jobs.providers import check_models
 from lerim_jobs.queue.identity import host_name
 from lerim_jobs.tracing.context import reserve
@@ -26,7 +27,18 @@ from lerim_jobs.views.jobs import JOBS, JobLine
 from lerim_jobs.views.projection import fold_all
 from lerim_jobs.views.projects import active_projects
 
-__all__ = ["ask", "finish_job", "maintain", "resume_job", "run_job", "sync", "sync_params"]
+__all__ = [
+    "ask",
+    "finish_job",
+    "followed",
+    "maintain",
+    "new_request",
+    "resume_job",
+    "run_job",
+    "send_hints",
+    "sync",
+    "sync_params",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -185,7 +197,7 @@ def finish_job(
 ) -> JobLine:
     """Ask for the job and follow it to its end, with a worker of its own where none runs."""
     check_models(state.settings, state.env)
-    return _followed(state, lambda url: (_request(state, kind, params, projects, url).job_id, 0), timeout_s)
+    return followed(state, lambda url: (_request(state, kind, params, projects, url).job_id, 0), timeout_s)
 
 
 def _ask_only(state: State, kind: JobKind, params: dict[str, Any], projects: Sequence[str], *, as_json: bool) -> None:
@@ -202,7 +214,7 @@ def _ask_only(state: State, kind: JobKind, params: dict[str, Any], projects: Seq
         embedded.stop(state.home, only_if_unused=True)
 
 
-def _followed(state: State, begin: Callable[[str], tuple[str, int]], timeout_s: float | None) -> JobLine:
+def followed(state: State, begin: Callable[[str], tuple[str, int]], timeout_s: float | None) -> JobLine:
     """Follow the job that `begin` gives, as (job id, version seen), with the queue's address in its hands."""
     from lerim_jobs.cli.follow import follow
     from lerim_jobs.queue import embedded
@@ -241,17 +253,20 @@ def _forward(state: State, line: JobLine, known: Sequence[str]) -> None:
 
 
 def resume_job(state: State, line: JobLine, *, timeout_s: float | None, as_json: bool) -> int:
-    """Wake the parked stages of a job and follow it; what is still over a cap parks again."""
+    """Go on with a paused or parked job and follow it; what is still over a cap parks again."""
     from lerim_jobs.cli.follow import show_result
+    from lerim_jobs.jobs import pausing
     from lerim_jobs.jobs.claims import wake
 
     def begin(url: str) -> tuple[str, int]:
+        pausing.resume_job(state.store, line.job_id)
         seen = len(state.store.read(job_stream(line.job_id)))
         for stage in line.parked:
             wake(state.store, line.job_id, stage)
+        send_hints(url, [row for row in pausing.startable(state.store) if row.job_id == line.job_id])
         return line.job_id, seen
 
-    return show_result(state, _followed(state, begin, timeout_s), as_json=as_json)
+    return show_result(state, followed(state, begin, timeout_s), as_json=as_json)
 
 
 def sync_params(
@@ -292,18 +307,23 @@ def _time(text: str) -> int:
 
 
 def _request(state: State, kind: JobKind, params: dict[str, Any], projects: Sequence[str], url: str) -> Requested:
-    from lerim_jobs.queue.broker import connect, send_all
-    from lerim_jobs.tracing.context import traceparent
+    event = new_request(state, kind, params, scope=",".join(projects) or "all")
+    requested = request_job(state.store, ids.job_id(kind), event, projects=projects)
+    send_hints(url, requested.freed, event)
+    return requested
 
-    settings = _tracing_settings(state, kind, params, projects)
+
+def new_request(state: State, kind: JobKind, params: dict[str, Any], *, scope: str) -> JobRequested:
+    """A job as this command asks for it: here its trace begins."""
+    settings = _tracing_settings(state, kind, params, scope)
     for line in warnings(settings, state.env):
         note(line)
     trace = reserve(settings, state.env)
     provider = state.env.get("LERIM_PROVIDER")
-    event = JobRequested(
+    return JobRequested(
         kind=kind,
         params={**params, **({"provider": provider} if provider else {})},
-        scope=",".join(projects) or "all",
+        scope=scope,
         requested_by="cli",
         host=host_name(),
         trace_id=trace.trace_id,
@@ -313,17 +333,22 @@ def _request(state: State, kind: JobKind, params: dict[str, Any], projects: Sequ
         include_content=trace.include_content,
         include_httpx=trace.include_httpx,
     )
-    requested = request_job(state.store, ids.job_id(kind), event, projects=projects)
-    parent = traceparent(trace.trace_id, trace.root_span_id, trace.sampled)
-    if not send_all(connect(url), requested.freed, traceparent=parent):
-        note("Redis did not take the message; the job is in the log and a worker will find it there.")
-    return requested
 
 
-def _tracing_settings(state: State, kind: JobKind, params: dict[str, Any], projects: Sequence[str]) -> Settings:
+def send_hints(url: str, rows: Sequence[StageRow], event: JobRequested | None = None) -> None:
+    """Tell workers what may start; they would find it in the log as well, a little later."""
+    from lerim_jobs.queue.broker import connect, send_all
+    from lerim_jobs.tracing.context import traceparent
+
+    parent = traceparent(event.trace_id, event.root_span_id, event.sampled) if event else None
+    if rows and not send_all(connect(url), rows, traceparent=parent):
+        note("Redis did not take the message; it is in the log and a worker will find it there.")
+
+
+def _tracing_settings(state: State, kind: JobKind, params: dict[str, Any], scope: str) -> Settings:
     """Those of the project the job is about, of the one you are in when it is about all, else the user's."""
     known = active_projects(state.store)
-    wanted = [one for one in (*projects, params.get("project_id")) if one in known]
+    wanted = [one for one in (*scope.split(","), params.get("project_id")) if one in known]
     covered = [known[one] for one in wanted or (known if kind != "check" else ())]
     about = covered[0] if len(wanted) == 1 else project_here(state)
     return job_settings(state.env, here=Path(about.path) if about else None, covers=[Path(one.path) for one in covered])

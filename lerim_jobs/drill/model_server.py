@@ -37,6 +37,8 @@ class ModelServer:
     down: set[str] = field(default_factory=set)
     requests: list[dict[str, Any]] = field(default_factory=list)
     served: list[dict[str, Any]] = field(default_factory=list)
+    hung_up: int = 0
+    """Requests whose sender closed the connection before the answer was due."""
     steps: deque[Step] = field(default_factory=deque)
     per_model: dict[str, deque[Step]] = field(default_factory=dict)
 
@@ -66,7 +68,7 @@ class ModelServer:
     def reset(self) -> None:
         """Forget scripts, faults and what was served."""
         with self._lock:
-            self.answer, self.delay_s = None, 0.0
+            self.answer, self.delay_s, self.hung_up = None, 0.0, 0
             for kept in (self.down, self.requests, self.served, self.steps, self.per_model):
                 kept.clear()
 
@@ -101,9 +103,15 @@ class ModelServer:
             _from_anthropic(request) if request.get("_path", "").endswith("/messages") else request
         )
 
-    def pause(self, seconds: float) -> None:
-        """Wait, unless the server stops."""
-        self._stopping.wait(seconds)
+    def pause(self, seconds: float, connection: socket.socket) -> bool:
+        """Wait, unless the server stops. False: the other side hung up meanwhile."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(left, 0.1)):
+            if _is_closed(connection):
+                with self._lock:
+                    self.hung_up += 1
+                return False
+        return True
 
     def count(self, usage: dict[str, Any]) -> None:
         """Remember what was charged for an answer."""
@@ -134,7 +142,9 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
             request["_authorization"] = self.headers.get("authorization")
             request["_path"] = self.path
             step = server.next_step(request)
-            server.pause(server.delay_s + step.wait_s)
+            if not server.pause(server.delay_s + step.wait_s, self.connection):
+                self.close_connection = True
+                return
             if step.kind == "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()
@@ -158,6 +168,15 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
 
     return Handler
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _completion(step: Step, request: dict[str, Any], size: int) -> dict[str, Any]:

@@ -34,6 +34,7 @@ __all__ = [
     "forget_job",
     "park",
     "recount",
+    "release_job",
     "reservations",
     "settle",
     "spent",
@@ -192,6 +193,15 @@ def spent(store: Store, *, job_id: str | None = None) -> Spent:
 def forget_job(tx: Tx, job_id: str) -> None:
     """A finished job needs no sum of its own."""
     tx.put_doc(SPENT, f"job/{job_id}", None)
+
+
+def release_job(tx: Tx, job_id: str, *, alive: Alive) -> None:
+    """Give back what a cancelled job has reserved. A process that still calls does so itself, when its call has ended."""
+    calls = _load(tx)
+    mine = [key for key, held in calls.open.items() if held.wish.job_id == job_id]
+    gone = [key for key in mine if alive(calls.open[key].wish.owner) is False]
+    if gone:
+        _release(tx, gone)
 
 
 def recount(store: Store) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from lerim_jobs.errors import ConfigError, ConflictError
-from lerim_jobs.jobs import budget
+from lerim_jobs.jobs import budget, deaths, pausing
 from lerim_jobs.jobs.settlement import FINISH, advance, end_job, job_stream, plan
 from lerim_jobs.log.events import (
     Event,
@@ -40,6 +40,7 @@ __all__ = [
     "lease_ms",
     "release",
     "renew",
+    "still_holds",
     "wake",
 ]
 
@@ -113,25 +114,15 @@ def claim(
         if reason := _not_now(tx, row, now, alive):
             return Refused(reason)
         about = {**(meta or {}), "job_id": job_id, "stage": stage, "attempt": row.attempt + 1}
+        died, lost = deaths.in_a_row(tx, row), _lost(tx, row, lease_ms)
         if row.strikes >= max_attempts:
-            freed = _bury(tx, row, f"the worker died {row.strikes} times at it", about)
+            freed = _bury(tx, row, f"the worker died at it: {row.strikes} of {row.strikes} strikes", about, lost=lost)
             return Refused("quarantined", freed)
+        if deaths.in_the_way(tx, owner, died):
+            return Refused("another suspect runs in this process")
+        deaths.begin(tx, row, owner, died)
         budget.park(tx, job_id, stage, None)
-        started = StageStarted(
-            stage=stage, attempt=row.attempt + 1, worker=owner, ready_ms=row.due_ms, takeover=row.state == "running"
-        )
-        tx.append(job_stream(job_id), [Identified(f"{job_id}:{stage}:{started.attempt}:started", started)], meta=about)
-        tx.save_stage(
-            msgspec.structs.replace(
-                row,
-                state="running",
-                attempt=started.attempt,
-                strikes=row.strikes + 1,
-                owner=owner,
-                lease_until_ms=now + lease_ms,
-            )
-        )
-        return Claim(job_id, stage, started.attempt, owner, row.queue, row.lane, now, started.takeover, row.strikes + 1)
+        return _begun(tx, row, owner, lost=lost, lease_ms=lease_ms, about=about)
 
 
 def lease_ms(env: Mapping[str, str]) -> int:
@@ -162,6 +153,11 @@ def renew(store: Store, held: Claim, *, lease_ms: int = LEASE_MS) -> bool:
         return row is not None
 
 
+def still_holds(store: Store, held: Claim) -> bool:
+    """Whether the claim is still the stage's: a read, so that it may be asked often."""
+    return _is_held(store.stage(held.job_id, held.stage), held)
+
+
 def complete(
     store: Store,
     held: Claim,
@@ -188,6 +184,7 @@ def complete(
             tx.append(effect.stream, effect.events, expected=effect.expected, meta=about)
         tx.append(job_stream(held.job_id), [Identified(_outcome_id(held), _completed(tx, held, output))], meta=about)
         tx.save_stage(msgspec.structs.replace(row, state="done", owner=None, lease_until_ms=0))
+        deaths.forget(tx, row)
         freed = plan(tx, held.job_id, next_stages, meta=about)
         if end:
             end_job(tx, held.job_id, status=end.status, result=end.result, error=end.error, meta=about)
@@ -230,6 +227,7 @@ def fail(
             detail=detail,
         )
         tx.append(job_stream(held.job_id), [Identified(_outcome_id(held), failed)], meta=about)
+        deaths.forget(tx, row)
         if retry_at is None:
             freed = _bury(tx, row, f"{error_type}: {message}" if message else error_type, about)
             return Settled(freed, ended=held.stage == FINISH)
@@ -272,6 +270,8 @@ def wake(store: Store, job_id: str, stage: str) -> StageRow | None:
 def _not_now(tx: Tx, row: StageRow, now: int, alive: Alive) -> str | None:
     if row.state not in ("ready", "running"):
         return row.state
+    if pausing.holds(tx, row):
+        return "paused"
     if row.state == "running" and _held(row, now, alive):
         return "leased"
     if row.state == "ready" and row.due_ms > now:
@@ -283,6 +283,21 @@ def _not_now(tx: Tx, row: StageRow, now: int, alive: Alive) -> str | None:
     return None
 
 
+def _begun(tx: Tx, row: StageRow, owner: str, *, lost: str | None, lease_ms: int, about: Mapping[str, Any]) -> Claim:
+    """Count the attempt and give the lease to the owner. Every attempt is a strike until it ends with another word."""
+    now, attempt, strikes = tx.now_ms(), row.attempt + 1, row.strikes + 1
+    takeover = row.state == "running"
+    started = StageStarted(
+        stage=row.stage, attempt=attempt, worker=owner, ready_ms=row.due_ms, takeover=takeover, lost=lost
+    )
+    tx.append(job_stream(row.job_id), [Identified(f"{row.job_id}:{row.stage}:{attempt}:started", started)], meta=about)
+    claimed = msgspec.structs.replace(
+        row, state="running", attempt=attempt, strikes=strikes, owner=owner, lease_until_ms=now + lease_ms
+    )
+    tx.save_stage(claimed)
+    return Claim(row.job_id, row.stage, attempt, owner, row.queue, row.lane, now, takeover, strikes)
+
+
 def _held(row: StageRow, now: int, alive: Alive) -> bool:
     """A lease holds until it expires, or until its process is known to be gone."""
     return row.lease_until_ms > now and alive(row.owner or "") is not False
@@ -290,9 +305,11 @@ def _held(row: StageRow, now: int, alive: Alive) -> bool:
 
 def _fenced(tx: Tx, held: Claim) -> StageRow | None:
     row = tx.stage(held.job_id, held.stage)
-    if row and (row.state, row.attempt, row.owner) == ("running", held.attempt, held.owner):
-        return row
-    return None
+    return row if _is_held(row, held) else None
+
+
+def _is_held(row: StageRow | None, held: Claim) -> bool:
+    return row is not None and (row.state, row.attempt, row.owner) == ("running", held.attempt, held.owner)
 
 
 def _completed(tx: Tx, held: Claim, output: dict[str, Any]) -> StageCompleted:
@@ -310,11 +327,20 @@ def _free(tx: Tx, row: StageRow, *, due_ms: int, strikes: int) -> StageRow:
     return freed
 
 
-def _bury(tx: Tx, row: StageRow, reason: str, about: Mapping[str, Any]) -> list[StageRow]:
+def _lost(tx: Tx, row: StageRow, lease_ms: int) -> str | None:
+    return deaths.how(tx, row, lease_ms=lease_ms) if row.state == "running" else None
+
+
+def _bury(tx: Tx, row: StageRow, reason: str, about: Mapping[str, Any], *, lost: str | None = None) -> list[StageRow]:
     """Quarantine a stage; without `finish` a job could never end, so a dead one fails the job right here."""
-    gone = StageQuarantined(stage=row.stage, attempts=row.attempt, reason=reason)
+    gone = StageQuarantined(
+        stage=row.stage, attempts=row.attempt, reason=f"{reason}, {lost}" if lost else reason, lost=lost
+    )
+    # A stage that was given another chance may be quarantined again, after more attempts.
+    event_id = f"{row.job_id}:{row.stage}:quarantined:{row.attempt}"
     with suppress(ConflictError):
-        tx.append(job_stream(row.job_id), [Identified(f"{row.job_id}:{row.stage}:quarantined", gone)], meta=about)
+        tx.append(job_stream(row.job_id), [Identified(event_id, gone)], meta=about)
+    deaths.forget(tx, row)
     tx.save_stage(msgspec.structs.replace(row, state="dead", owner=None, lease_until_ms=0))
     if row.stage == FINISH:
         end_job(tx, row.job_id, status="failed", result={}, error=f"finish: {reason}", meta=about)
@@ -327,7 +353,8 @@ def _with_lane(tx: Tx, freed: list[StageRow], lane: str | None) -> list[StageRow
     if lane is None:
         return freed
     now = tx.now_ms()
-    waiting = [row for row in tx.lane(lane) if row.state == "ready" and row.due_ms <= now]
+    due = (row for row in tx.lane(lane) if row.state == "ready" and row.due_ms <= now)
+    waiting = [row for row in due if not pausing.holds(tx, row)]
     return freed + [row for row in waiting[:1] if row not in freed]
 
 

@@ -12,9 +12,9 @@ from lerim_jobs.errors import CorruptLog
 from lerim_jobs.jobs.settlement import UNCLOSED, job_stream
 from lerim_jobs.log.codec import Recorded, encode
 from lerim_jobs.log.events import StageCompleted, TraceClosed
-from lerim_jobs.log.store import Identified, Store
+from lerim_jobs.log.store import Identified, Store, Tx
 
-__all__ = ["close_trace", "delivered", "traced_events", "unclosed_jobs", "undelivered_jobs"]
+__all__ = ["close_trace", "delay_closing", "delivered", "traced_events", "unclosed_jobs", "undelivered_jobs"]
 
 _TTL_MS = 30_000
 _ON_THE_WAY = "_trace_on_the_way"
@@ -36,6 +36,11 @@ def traced_events(store: Store, job_id: str) -> list[Recorded]:
     return [_with_output(store, row) for row in store.read(job_stream(job_id))]
 
 
+def delay_closing(tx: Tx, job_id: str, delay_ms: int) -> None:
+    """Let nobody close the trace for so long: who still records spans of the job gets time to end them."""
+    tx.put_doc(UNCLOSED, job_id, msgspec.json.encode(_Lease(until_ms=tx.now_ms() + delay_ms)))
+
+
 def close_trace(
     store: Store,
     job_id: str,
@@ -44,15 +49,16 @@ def close_trace(
     *,
     alive: Callable[[str], bool | None],
     remote: bool = False,
+    at_once: bool = False,
 ) -> bool:
     """Let `emit` send the job's spans and record that it was done. False: somebody else does it or did it.
 
     `emit` gets the whole job stream and returns how many spans it sent. A process killed before it recorded that, or,
     with `remote`, before a receiver had the spans, leaves the trace to be emitted once more with the same ids. The
     telemetry of this machine then leaves out what a receiver confirmed; only a kill between a receiver's answer and the
-    note of it repeats spans there.
+    note of it repeats spans there. `at_once`: wait for nobody who may still record spans of the job.
     """
-    if not _take(store, job_id, owner, alive):
+    if not _take(store, job_id, owner, alive, at_once=at_once):
         return False
     spans = emit(traced_events(store, job_id))
     faults.die("between_emit_and_close")
@@ -97,13 +103,14 @@ def _with_output(store: Store, row: Recorded) -> Recorded:
     return msgspec.structs.replace(row, data=encode(msgspec.structs.replace(event, output=output, output_blob=None)))
 
 
-def _take(store: Store, job_id: str, owner: str, alive: Callable[[str], bool | None]) -> bool:
+def _take(store: Store, job_id: str, owner: str, alive: Callable[[str], bool | None], *, at_once: bool) -> bool:
     with store.write() as tx:
         stored, now = tx.doc(UNCLOSED, job_id), tx.now_ms()
         if stored is None:
             return False
         lease = msgspec.json.decode(stored, type=_Lease)
-        if lease.until_ms > now and alive(lease.owner) is not False:
+        is_taken = lease.until_ms > now and alive(lease.owner) is not False
+        if is_taken and not (at_once and not lease.owner):
             return False
         tx.put_doc(UNCLOSED, job_id, msgspec.json.encode(_Lease(owner, now + _TTL_MS)))
         return True

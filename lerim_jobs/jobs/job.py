@@ -17,12 +17,15 @@ from lerim_jobs.log.events import (
     StageFailed,
     StageQuarantined,
     StageRequested,
+    StageRetried,
     StageSkipped,
     StageStarted,
 )
 from lerim_jobs.log.store import Store
 
-__all__ = ["Job", "Stage", "fold", "load"]
+__all__ = ["MEMORY_COUNTS", "Job", "Stage", "fold", "load", "memory_counts", "with_outputs"]
+
+MEMORY_COUNTS = ("added", "updated", "merged", "archived", "unchanged", "rejected")
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -89,6 +92,14 @@ def with_outputs(store: Store, job: Job) -> Job:
     return job
 
 
+def memory_counts(job: Job) -> dict[str, int]:
+    """What the job's finished stages did to memories; a candidate whose quote stands nowhere counts as rejected."""
+    outputs = [stage.output for stage in (*job.family("integrate"), *job.family("curate"))]
+    counts = {name: sum(output.get(name, 0) for output in outputs) for name in MEMORY_COUNTS}
+    unproved = sum(len(stage.output.get("dropped", ())) for stage in job.family("extract"))
+    return {**counts, "rejected": counts["rejected"] + unproved}
+
+
 def _applied(job: Job, event: object) -> Job:
     stages = job.stages
     match event:
@@ -104,6 +115,9 @@ def _applied(job: Job, event: object) -> Job:
             _change(stages, event.stage, state="dead", reason=event.reason)
         case StageSkipped():
             _change(stages, event.stage, state="skipped", reason=event.reason)
+        case StageRetried():
+            for name in (event.stage, *event.revived):
+                _change(stages, name, state="open", reason="")
         case JobFinished():
             return msgspec.structs.replace(job, finished=event)
     return job

@@ -11,9 +11,9 @@ from lerim_jobs.errors import ConflictError
 from lerim_jobs.jobs.plans import first
 from lerim_jobs.jobs.settlement import job_stream, plan
 from lerim_jobs.log.events import JobRequested
-from lerim_jobs.log.store import Identified, StageRow, Store
+from lerim_jobs.log.store import Identified, StageRow, Store, Tx
 
-__all__ = ["Requested", "open_scopes", "request_job"]
+__all__ = ["Requested", "open_scopes", "request_in", "request_job"]
 
 _OPEN = "_open_jobs"
 
@@ -36,18 +36,29 @@ def request_job(
     meta: Mapping[str, Any] | None = None,
 ) -> Requested:
     """Idempotent by job id. `skip_if_open`: do nothing while a job of the same kind and scope is unfinished."""
-    about = {"trace_id": event.trace_id, "span_id": event.root_span_id, **(meta or {}), "job_id": job_id}
-    stages = first(event.kind, event.params, host=event.host, projects=projects)
     try:
         with store.write() as tx:
             if skip_if_open and (running := _unfinished(tx.doc(_OPEN, _scope(event)), tx)):
                 return Requested(running, [], repeated=True)
-            request = Identified(f"{job_id}:requested", event)
-            tx.append(job_stream(job_id), [request], expected=0, meta=about)
-            tx.put_doc(_OPEN, _scope(event), job_id.encode())
-            return Requested(job_id, plan(tx, job_id, stages, meta=about))
+            return request_in(tx, job_id, event, projects=projects, meta=meta)
     except ConflictError:
         return Requested(job_id, [], repeated=True)
+
+
+def request_in(
+    tx: Tx,
+    job_id: str,
+    event: JobRequested,
+    *,
+    projects: Sequence[str] = (),
+    meta: Mapping[str, Any] | None = None,
+) -> Requested:
+    """Ask for a job inside a transaction that does more. Raises ConflictError when there is one with this id."""
+    about = {"trace_id": event.trace_id, "span_id": event.root_span_id, **(meta or {}), "job_id": job_id}
+    stages = first(event.kind, event.params, host=event.host, projects=projects)
+    tx.append(job_stream(job_id), [Identified(f"{job_id}:requested", event)], expected=0, meta=about)
+    tx.put_doc(_OPEN, _scope(event), job_id.encode())
+    return Requested(job_id, plan(tx, job_id, stages, meta=about))
 
 
 def open_scopes(store: Store) -> dict[str, str]:

@@ -8,14 +8,17 @@ from typing import Any
 import msgspec
 
 from lerim_jobs.errors import ConflictError
-from lerim_jobs.jobs import budget
+from lerim_jobs.jobs import budget, deaths
 from lerim_jobs.log.events import JobFinished, JobStatus, StageRequested, StageSkipped
 from lerim_jobs.log.store import Identified, StageRow, Tx
 
-__all__ = ["FINISH", "UNCLOSED", "advance", "end_job", "job_stream", "journal_view", "plan"]
+__all__ = ["FINISH", "PAUSED", "UNCLOSED", "advance", "end_job", "job_stream", "journal_view", "plan"]
 
 FINISH = "finish"
 """The last stage of every job: it counts, and its commit ends the job."""
+
+PAUSED = "_paused"
+"""Read model: what is paused; its rules are in `pausing.py`."""
 
 UNCLOSED = "_unclosed"
 """Read model: finished jobs whose reserved spans are not emitted yet."""
@@ -67,8 +70,11 @@ def end_job(
     """Append the job's end, forget its claim rows and journal, and leave its trace to be closed."""
     finished = JobFinished(status=status, result=result, error=error)
     tx.append(job_stream(job_id), [Identified(f"{job_id}:finished", finished)], meta=meta)
+    for row in tx.stages(job_id):
+        deaths.forget(tx, row)
     tx.drop_stages(job_id)
     tx.clear_docs(journal_view(job_id))
+    tx.put_doc(PAUSED, f"job/{job_id}", None)
     budget.forget_job(tx, job_id)
     tx.put_doc(UNCLOSED, job_id, b"{}")
 
@@ -95,5 +101,6 @@ def _skip_hopeless(tx: Tx, job_id: str, rows: dict[str, StageRow], meta: Mapping
                 rows[row.stage] = msgspec.structs.replace(row, state="skipped")
                 tx.save_stage(rows[row.stage])
                 skipped = StageSkipped(stage=row.stage, reason=f"{lost[0]} did not finish")
-                tx.append(job_stream(job_id), [Identified(f"{job_id}:{row.stage}:skipped", skipped)], meta=meta)
+                # No id of its own: a retry may revive the stage, and it may be skipped again.
+                tx.append(job_stream(job_id), [skipped], meta=meta)
                 changed = True

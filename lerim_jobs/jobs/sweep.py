@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from lerim_jobs.jobs.pausing import paused, why
 from lerim_jobs.log.store import StageRow, Store
 
 __all__ = ["GRACE_MS", "SWEEP_S", "stale_stages", "sweep"]
@@ -18,6 +19,7 @@ SWEEP_S = 2.0
 GRACE_MS = 30_000
 _EMPTY_GRACE_MS = 2_000
 _AGAIN_MS = 500
+_PAGE_WITH_PAUSED = 100_000
 
 
 def stale_stages(
@@ -25,10 +27,13 @@ def stale_stages(
 ) -> list[StageRow]:
     """Stages that should be under way and, as far as can be seen, are not.
 
-    A ready stage is stale after the grace time, or soon when its queue holds nothing at all (Redis lost its data).
+    A ready stage is stale after the grace time, or soon when its queue holds nothing at all (Redis lost its data). Paused
+    ones are meant to stand.
     """
-    now = store.now_ms()
-    return [row for row in store.due_stages() if _stale(row, now, alive, queue_empty)]
+    now, stopped = store.now_ms(), paused(store)
+    # What is paused stays due for long: it must not fill the page and hide the rest.
+    rows = store.due_stages(_PAGE_WITH_PAUSED) if stopped else store.due_stages()
+    return [row for row in rows if not why(stopped, row) and _stale(row, now, alive, queue_empty)]
 
 
 def sweep(

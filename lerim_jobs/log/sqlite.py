@@ -192,6 +192,10 @@ class SqliteStore:
         sql = f"{SELECT_STAGES} WHERE state IN ('ready', 'running') ORDER BY due_ms LIMIT ?"
         return stage_rows(self._query(sql, limit))
 
+    def stage(self, job_id: str, stage: str) -> StageRow | None:
+        rows = stage_rows(self._query(f"{SELECT_STAGES} WHERE job_id=? AND stage=?", job_id, stage))
+        return rows[0] if rows else None
+
     def job_stages(self, job_id: str) -> list[StageRow]:
         return stage_rows(self._query(f"{SELECT_STAGES} WHERE job_id=? ORDER BY seq", job_id))
 

@@ -51,7 +51,7 @@ WATCHED_PID = "LERIM_WATCHED_PID"
 TEMPORARY = "LERIM_TEMPORARY_WORKER"
 """Environment variable, `1` in a worker that lives as long as one command: other commands must not count on it."""
 
-_BOOT_S = 30.0
+_BOOT_S = 90.0
 _STOP_S = 10.0
 _HARD_EXIT_S = 10.0
 _WATCH_EVERY_S = 0.5

@@ -32,7 +32,7 @@ MARK = "LERIM_SUPERVISED"
 
 _BOOT_S = 10.0
 _MAX_SOCKET_BYTES = 90
-_UP_S = 40.0
+_UP_S = 90.0
 _DOWN_S = 25.0
 _LEFTOVERS_S = 12.0
 _FILES = ("supervisord.pid", "supervisord.json", "supervisord.conf", "supervisord.sock")

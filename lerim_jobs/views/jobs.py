@@ -9,14 +9,16 @@ import msgspec
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import (
     JobFinished,
+    JobPaused,
     JobRequested,
+    JobResumed,
     ModelCalled,
     ModelCallFailed,
-    ProposalRejected,
     StageCompleted,
     StageFailed,
     StageQuarantined,
     StageRequested,
+    StageRetried,
     StageSkipped,
     StageStarted,
     TraceClosed,
@@ -27,7 +29,7 @@ __all__ = ["JOBS", "JobLine"]
 
 
 class JobLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A job as lists and progress show it. `status`: requested, running, parked, or how it ended."""
+    """A job as lists and progress show it. `status`: requested, running, parked, paused, or how it ended."""
 
     job_id: str
     kind: str
@@ -44,6 +46,7 @@ class JobLine(msgspec.Struct, frozen=True, omit_defaults=True):
     settled: int = 0
     running: list[str] = []
     parked: list[str] = []
+    paused: bool = False
     failures: int = 0
     last_error: str | None = None
     model_calls: int = 0
@@ -72,7 +75,17 @@ def _apply(line: JobLine | None, row: Recorded) -> JobLine | None:
         )
     if line is None or event is None:
         return line
-    return msgspec.structs.replace(line, **_changes(line, event, row))
+    changed = msgspec.structs.replace(line, **_changes(line, event, row))
+    return changed if changed.finished_ms else msgspec.structs.replace(changed, status=_status(changed))
+
+
+def _status(line: JobLine) -> str:
+    """Of a job that has not ended."""
+    if line.paused:
+        return "paused"
+    if line.parked and not line.running:
+        return "parked"
+    return "running" if line.attempts else "requested"
 
 
 def _changes(line: JobLine, event: object, row: Recorded) -> dict[str, Any]:
@@ -82,11 +95,13 @@ def _changes(line: JobLine, event: object, row: Recorded) -> dict[str, Any]:
         case StageStarted():
             running = [*_without(line.running, event.stage), event.stage]
             parked = _without(line.parked, event.stage)
-            return {"attempts": line.attempts + 1, "status": "running", "running": running, "parked": parked}
+            return {"attempts": line.attempts + 1, "running": running, "parked": parked}
         case StageCompleted() | StageSkipped() | StageQuarantined():
-            running = _without(line.running, event.stage)
-            status = "parked" if line.parked and not running else line.status
-            return {"settled": line.settled + 1, "running": running, "status": status}
+            return {"settled": line.settled + 1, "running": _without(line.running, event.stage)}
+        case StageRetried():
+            return {"settled": line.settled - 1 - len(event.revived)}
+        case JobPaused() | JobResumed():
+            return {"paused": isinstance(event, JobPaused)}
         case StageFailed():
             running = _without(line.running, event.stage)
             is_parked = event.code == "parked"
@@ -94,18 +109,11 @@ def _changes(line: JobLine, event: object, row: Recorded) -> dict[str, Any]:
             return {
                 "running": running,
                 "parked": parked,
-                "status": "parked" if parked and not running else line.status,
                 "failures": line.failures + (event.code not in ("handed_back", "parked")),
                 "last_error": f"{event.stage}: {event.error_type}: {event.message}",
             }
-        case ModelCalled():
-            return {
-                "model_calls": line.model_calls + 1,
-                "tokens_in": line.tokens_in + event.tokens_in,
-                "tokens_out": line.tokens_out + event.tokens_out,
-                "cost_usd": round(line.cost_usd + (event.cost_usd or 0.0), 10),
-                "unpriced_calls": line.unpriced_calls + (event.cost_usd is None),
-            }
+        case ModelCalled() | ModelCallFailed():
+            return _used(line, event)
         case JobFinished():
             return {
                 "status": event.status,
@@ -114,19 +122,23 @@ def _changes(line: JobLine, event: object, row: Recorded) -> dict[str, Any]:
                 "error": event.error,
                 "running": [],
                 "parked": [],
+                "paused": False,
             }
         case TraceClosed():
             return {"trace_closed": True}
-        case ModelCallFailed():
-            return {
-                "tokens_in": line.tokens_in + event.tokens_in,
-                "tokens_out": line.tokens_out + event.tokens_out,
-                "cost_usd": round(line.cost_usd + (event.cost_usd or 0.0), 10),
-            }
-        case ProposalRejected():
-            return {}
         case _:
             return {}
+
+
+def _used(line: JobLine, event: ModelCalled | ModelCallFailed) -> dict[str, Any]:
+    answered = isinstance(event, ModelCalled)
+    return {
+        "model_calls": line.model_calls + answered,
+        "tokens_in": line.tokens_in + event.tokens_in,
+        "tokens_out": line.tokens_out + event.tokens_out,
+        "cost_usd": round(line.cost_usd + (event.cost_usd or 0.0), 10),
+        "unpriced_calls": line.unpriced_calls + (answered and event.cost_usd is None),
+    }
 
 
 def _without(names: list[str], name: str) -> list[str]:
@@ -139,7 +151,7 @@ def _key(row: Recorded) -> str:
 
 JOBS: View[JobLine] = View(
     name="jobs",
-    version=2,
+    version=3,
     shape=JobLine,
     types=(
         "JobRequested",
@@ -149,6 +161,9 @@ JOBS: View[JobLine] = View(
         "StageSkipped",
         "StageQuarantined",
         "StageFailed",
+        "StageRetried",
+        "JobPaused",
+        "JobResumed",
         "ModelCalled",
         "ModelCallFailed",
         "JobFinished",

@@ -96,7 +96,7 @@ def test_documented_sync_options_exist() -> None:
         assert option in done.stdout, option
 
 
-def test_the_compose_file_is_valid() -> None:
+def test_b1_the_compose_file_is_valid() -> None:
     tool = Path(sys.executable).with_name("check-jsonschema")
     done = subprocess.run(
         [tool, "--builtin-schema", "vendor.compose-spec", "compose.yaml"],
@@ -107,7 +107,7 @@ def test_the_compose_file_is_valid() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_procfile_is_valid_and_names_workers_and_scheduler() -> None:
+def test_b1_the_procfile_is_valid_and_names_workers_and_scheduler() -> None:
     tool = Path(sys.executable).with_name("honcho")
     done = subprocess.run([tool, "check"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -72,11 +72,21 @@ class CallGate:
         begin = time.monotonic()
         # In turn: asking the store costs a transaction, so of those that wait in this process only the first asks.
         async with _turn(choice.provider):
-            while not isinstance(admitted := await asyncio.to_thread(self._journal.admit, wish, *self._request), str):
+            while not isinstance(admitted := await self._admit(wish), str):
                 await _room(admitted * random.uniform(0.8, 1.2))
         self.waited_s += time.monotonic() - begin
         self.held.append(admitted)
         return admitted
+
+    async def _admit(self, wish: Mapping[str, object]) -> str | float:
+        """A cancelled call must not leave behind what a thread was just reserving for it."""
+        asking = asyncio.ensure_future(asyncio.to_thread(self._journal.admit, wish, *self._request))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            if isinstance(admitted := await asking, str):
+                await asyncio.to_thread(self._journal.give_back, [admitted])
+            raise
 
     async def leave(self, key: str | None) -> None:
         """Give a reservation back after a request that cost nothing."""
@@ -132,7 +142,7 @@ class GatedModel(WrapperModel):
         key = await gate.enter(self._choice)
         try:
             response = await self.wrapped.request(messages, model_settings, model_request_parameters)
-        except (px.AgentRunError, px.UserError, JobsError):
+        except (px.AgentRunError, px.UserError, JobsError, asyncio.CancelledError):
             await gate.leave(key)
             raise
         except Exception as exc:

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from workers import scope
+
 __all__ = ["run"]
 
 T = TypeVar("T")
@@ -21,7 +23,8 @@ _loops: dict[int, asyncio.AbstractEventLoop] = {}
 def run(work: Coroutine[Any, Any, T], *, timeout_s: float | None = None) -> T:
     """Run a coroutine on the loop thread and wait; the caller's context variables go with it.
 
-    Raises RuntimeError when called from the loop thread itself, where waiting would never end.
+    Raises ClaimLost when the claim of the calling stage is lost meanwhile, and RuntimeError when called from the loop
+    thread itself, where waiting would never end.
     """
     loop = _loop()
     try:
@@ -31,7 +34,7 @@ def run(work: Coroutine[Any, Any, T], *, timeout_s: float | None = None) -> T:
     if running is loop:
         work.close()
         raise RuntimeError("a blocking model call inside the model loop would wait for itself")
-    return asyncio.run_coroutine_threadsafe(work, loop).result(timeout_s)
+    return scope.result(asyncio.run_coroutine_threadsafe(work, loop), timeout_s)
 
 
 def _loop() -> asyncio.AbstractEventLoop:

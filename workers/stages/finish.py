@@ -11,8 +11,7 @@ from typing import Any
 
 from lerim_jobs.clock import now_ms
 from lerim_jobs.jobs.claims import Effect, End
-from lerim_jobs.jobs.job import Job, Stage
-from lerim_jobs.jobs.settlement import FINISH
+from lerim_jobs.jobs.job import Job, Stage, memory_counts
 from lerim_jobs.log.events import JobStatus, SessionQuarantined, SessionReleased
 from lerim_jobs.views.jobs import JOBS
 from lerim_jobs.views.projection import find
@@ -23,7 +22,6 @@ __all__ = ["run"]
 
 _SETTINGS_TO_BLAME = {"wrong_key", "model_missing", "config"}
 _FILE_COUNTS = ("written", "removed", "added", "edited", "archived", "restored", "moved", "deleted", "conflicts")
-_MEMORY_COUNTS = ("added", "updated", "merged", "archived", "unchanged", "rejected")
 
 
 def run(ctx: StageContext) -> Outcome:
@@ -31,13 +29,10 @@ def run(ctx: StageContext) -> Outcome:
     job = ctx.job
     lost = [stage for stage in job.stages.values() if stage.state in ("dead", "skipped")]
     quarantined = _quarantined(job)
-    decided = [*job.family("integrate"), *job.family("curate")]
-    unproved = sum(len(stage.output.get("dropped", ())) for stage in job.family("extract"))
-    counts = {name: _total(decided, name) for name in _MEMORY_COUNTS}
     result = {
         **_model_counts(ctx),
         "files": _files(job),
-        "memories": {**counts, "rejected": counts["rejected"] + unproved},
+        "memories": memory_counts(job),
         "duration_s": round((now_ms() - job.requested_ms) / 1000, 3),
         "lost_stages": [{"stage": stage.request.stage, "reason": stage.reason} for stage in lost],
         "dry_run": bool(job.request.params.get("dry_run")),
@@ -147,7 +142,7 @@ def _give_up(ctx: StageContext, stream: str, stage: Stage) -> Effect | None:
         return None
     if ctx.job.request.params.get("dry_run") or stage.code in _SETTINGS_TO_BLAME:
         return Effect(stream, [SessionReleased(ctx.job.job_id, session.extracted_to)], session.version)
-    event = SessionQuarantined(ctx.job.job_id, session.taken_to, FINISH, stage.reason)
+    event = SessionQuarantined(ctx.job.job_id, session.taken_to, stage.request.stage, stage.reason)
     return Effect(stream, [event], session.version)
 
 

@@ -1,6 +1,7 @@
 """index: find new and grown sessions, store what they added, and take for extraction what belongs to a project.
 
-Reads   the session files of this host, only their new bytes; the sessions and projects read models; how the memory files look
+Reads   the session files of this host, only their new bytes (none where `streams` names sessions to
+        take again); the sessions and projects read models; how the memory files look
 Writes  one SessionIndexed per new or grown file, one SessionScheduled per session taken, the stages of each; a publish for
         projects whose files were edited by hand
 Raises  ConfigError (unknown agent), ConflictError (another index ran meanwhile: decided again)
@@ -99,6 +100,8 @@ def run(ctx: StageContext) -> Outcome:
 
 
 def _read_files(ctx: StageContext, scan: _Scan) -> None:
+    if ctx.input.get("streams"):
+        return
     roots = discovery.roots(ctx.env, ctx.settings.agents)
     wanted = ctx.input.get("agents")
     found, unread = discovery.scan({agent: paths for agent, paths in roots.items() if not wanted or agent in wanted})
@@ -257,13 +260,15 @@ def _estimate(ctx: StageContext, scan: _Scan, plans: Sequence[SessionPlan]) -> d
     waiting = []
     for plan in plans:
         turns = [*stored_turns(ctx.store, scan.sessions[plan.stream]), *scan.segments.get(plan.stream, ())]
-        tokens = sum(int(len(turn.text) / CHARS_PER_TOKEN) for turn in turns if turn.n >= plan.turn_from)
+        tokens = sum(int(len(turn.text) / CHARS_PER_TOKEN) for turn in turns if plan.turn_from <= turn.n < plan.turn_to)
         waiting.append(Waiting(tokens, plan.windows))
     return estimate(waiting, ctx.settings, ctx.env)
 
 
 def _left_because(ctx: StageContext, session: Session, project_id: str | None) -> str | None:
     params: Mapping[str, Any] = ctx.input
+    if params.get("streams") and session.stream not in params["streams"]:
+        return "another session"
     if params.get("agents") and session.agent not in params["agents"]:
         return "another agent"
     if params.get("session_id") and not session.session_id.startswith(params["session_id"]):
@@ -279,10 +284,10 @@ def _left_because(ctx: StageContext, session: Session, project_id: str | None) -
 
 def _plan(ctx: StageContext, scan: _Scan, session: Session, project: Project) -> SessionPlan:
     role = ctx.settings_of(Path(project.path)).roles.extract
-    turn_from = 0 if ctx.input.get("force") else session.extracted_to
+    turn_from, turn_to = (0, session.turns) if ctx.input.get("force") else session.next_turns
     turns = [*stored_turns(ctx.store, session), *scan.segments.get(session.stream, ())]
     windows = cut(
-        [turn for turn in turns if turn.n >= turn_from],
+        [turn for turn in turns if turn_from <= turn.n < turn_to],
         max_tokens=role.max_window_tokens,
         overlap_tokens=role.window_overlap_tokens,
     )
@@ -293,7 +298,7 @@ def _plan(ctx: StageContext, scan: _Scan, session: Session, project: Project) ->
         agent=session.agent,
         project_id=project.project_id,
         turn_from=turn_from,
-        turn_to=session.turns,
+        turn_to=turn_to,
         windows=len(windows),
         window_tokens=role.max_window_tokens,
         overlap_tokens=role.window_overlap_tokens,

@@ -11,6 +11,7 @@ from lerim_jobs.memory.summaries import summary_id
 from lerim_jobs.sessions.windows import cut
 from lerim_jobs.views.memories import MEMORIES
 from lerim_jobs.views.projection import find
+from lerim_jobs.views.sessions import SESSIONS
 from workers.context import Outcome, StageContext
 from workers.models import extraction
 from workers.stages.sessions import planned_session, session_turns
@@ -26,6 +27,8 @@ def run(ctx: StageContext) -> Outcome:
     windows = cut(turns, max_tokens=role.max_window_tokens, overlap_tokens=role.window_overlap_tokens)
     before = find(ctx.store, MEMORIES, summary_id(plan.project_id, plan.stream))
     models = ctx.models()
-    previous = before.body if before and plan.turn_from else None
+    session = find(ctx.store, SESSIONS, plan.stream)
+    is_whole = plan.turn_from == 0 and session is not None and plan.turn_to >= session.turns
+    previous = before.body if before and not is_whole else None
     summary = extraction.summarize(models, [window.text for window in windows], previous=previous)
     return Outcome({"title": summary.title, "body": summary.body, "replayed": models.replayed})
