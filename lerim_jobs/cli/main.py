@@ -29,6 +29,12 @@ _COMMANDS = {
     "usage": "lerim_jobs.cli.usage:usage_command",
     "memory": "lerim_jobs.cli.memory:memory",
     "trace": "lerim_jobs.cli.trace:trace",
+    "backup": "lerim_jobs.cli.care:backup",
+    "restore": "lerim_jobs.cli.care:restore",
+    "rebuild": "lerim_jobs.cli.care:rebuild",
+    "doctor": "lerim_jobs.cli.doctor:doctor",
+    "logs": "lerim_jobs.cli.logs:logs",
+    "connect": "lerim_jobs.cli.connect:connect",
     "demo": "lerim_jobs.cli.demo:demo",
 }
 

@@ -115,6 +115,9 @@ class MemoryStore:
         except KeyError:
             raise CorruptLog(f"blob {blob_hash} is not in the log") from None
 
+    def blob_hashes(self) -> list[str]:
+        return list(self._blobs)
+
     def drop_blob(self, blob_hash: str) -> None:
         self._blobs.pop(blob_hash, None)
 

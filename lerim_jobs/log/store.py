@@ -156,6 +156,10 @@ class Store(Protocol):
         """Raises CorruptLog when it is not there."""
         ...
 
+    def blob_hashes(self) -> list[str]:
+        """Of every blob, in no order."""
+        ...
+
     def due_stages(self, limit: int = 1000) -> list[StageRow]:
         """Stages that are `ready` or `running`, oldest due first: what a sweep looks at."""
         ...

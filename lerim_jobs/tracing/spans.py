@@ -116,6 +116,7 @@ class SpanStore:
             os.chmod(self._path, 0o600)
             db.set_busy_timeout(_BUSY_MS)
             if db.pragma("journal_mode") != "wal":
+                db.pragma("auto_vacuum", 2)  # counts only in a file that is still empty; retention makes it smaller
                 db.pragma("journal_mode", "wal")
             db.pragma("synchronous", "normal")
             db.execute(_DDL)
