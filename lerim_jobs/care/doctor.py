@@ -20,6 +20,7 @@ from lerim_jobs.care.records import Record, records
 from lerim_jobs.clock import iso, now_ms
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import ConfigError, JobsError, QueueUnavailable
+from lerim_jobs.log.events import ProjectAdded, ProjectRemoved
 from lerim_jobs.log.sqlite import SAFE_SQLITE, SCHEMA_VERSION, SqliteStore
 from lerim_jobs.paths import Home
 from lerim_jobs.paths import home as home_of
@@ -239,17 +240,16 @@ def _agents(patient: _Patient) -> Iterator[Finding]:
     closed = [one for one in unread if one.reason.startswith("unreadable")]
     for one in closed[:3]:
         yield Finding("agents", "warning", f"{one.path}: {one.reason}", f"ls -ld '{one.path}'")
-    if not folders:
+    if not folders and not patient.settings.agents:
         yield Finding("agents", "warning", "no coding agent's sessions were found", "lerim connect")
 
 
 def _projects(patient: _Patient) -> Iterator[Finding]:
     from lerim_jobs.queue.identity import host_name
-    from lerim_jobs.views.projects import active_projects
 
     if patient.store is None:
         return
-    projects = [one for one in active_projects(patient.store).values() if one.host == host_name()]
+    projects = [one for one in _registered(patient.store) if one.host == host_name()]
     for one in projects:
         if not Path(one.path).is_dir():
             what, step = f"{one.name}: {one.path} is gone", f"lerim project remove {one.name}"
@@ -260,6 +260,20 @@ def _projects(patient: _Patient) -> Iterator[Finding]:
         yield Finding("projects", "ok", f"{len(projects)} registered here")
     else:
         yield Finding("projects", "warning", "none is registered", "lerim project add PATH")
+
+
+def _registered(store: SqliteStore) -> list[ProjectAdded]:
+    """From the events: asking the read model would write what it has not seen yet."""
+    known: dict[str, ProjectAdded] = {}
+    position = 0
+    while rows := store.read_all(position, types=("ProjectAdded", "ProjectRemoved")):
+        position = rows[-1].position
+        for event in (row.event for row in rows):
+            if isinstance(event, ProjectAdded):
+                known[event.project_id] = event
+            elif isinstance(event, ProjectRemoved):
+                known.pop(event.project_id, None)
+    return list(known.values())
 
 
 def _tracing(patient: _Patient) -> Iterator[Finding]:
