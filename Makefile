@@ -25,6 +25,14 @@ test-sessions: install ## Run every session of the folder LERIM_TEST_SESSIONS th
 bench: install ## Print the figures of the README, as ratios within one run
 	@$(BIN)/python -m benchmarks
 
+bench-compare: install ## Durable stages a second beside bare dramatiq and DBOS, which gets a virtual environment of its own
+	@test -x $(VENV)-dbos/bin/python || $(PYTHON) -m venv $(VENV)-dbos
+	@$(BIN)/uv pip install -q --python $(VENV)-dbos/bin/python dbos==3.4.0
+	@$(BIN)/python -m benchmarks.compare --dbos $(VENV)-dbos/bin/python
+
+bench-big: install ## A log of a million events: status of a job, rebuild; a first scan of 10,000 sessions
+	@$(BIN)/python -m benchmarks.big
+
 lock: install ## Lock the dependencies again, with hashes and without index addresses
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
@@ -32,4 +40,4 @@ lock: install ## Lock the dependencies again, with hashes and without index addr
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help install demo test test-sessions bench lock clean
+.PHONY: help install demo test test-sessions bench bench-compare bench-big lock clean

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from benchmarks import scan
 from lerim_jobs.care.rebuild import VIEWS, rebuild_all
 from lerim_jobs.log.events import (
     Event,
@@ -42,9 +43,12 @@ def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--sessions", type=int, default=10_000)
     with tempfile.TemporaryDirectory(prefix="lerim-big-") as folder:
-        for name, value in measure(Path(folder), parser.parse_args().events):
-            print(f"{name:<44}  {value}")
+        args = parser.parse_args()
+        rows = [*measure(Path(folder), args.events), *scan.measure(Path(folder) / "scan", 1, sessions=args.sessions)]
+        for name, value in rows:
+            print(f"{name:<50}  {value}")
 
 
 def measure(place: Path, events: int) -> list[tuple[str, str]]:
