@@ -195,7 +195,7 @@ def test_secrets_are_gone_before_anything_leaves_the_reader(tmp_path: Path) -> N
         json.dumps({"type": key, "gitBranch": f"fix/{key}", "sessionId": key}),
     )
     assert key not in str(reading)
-    assert reading.redactions == 4
+    assert reading.redactions == 3
 
 
 # --- growing files ---------------------------------------------------------------------------------
