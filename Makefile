@@ -40,6 +40,14 @@ bench-idle: install ## Print what everything costs while idle, over LERIM_BENCH_
 drill: install ## Ten minutes of faults in a sandbox, then the audit: six zeros (SEED=n draws the same faults)
 	@$(BIN)/lerim drill --minutes 10 --faults 300 $(if $(SEED),--seed $(SEED))
 
+bench-compare: install ## Durable stages a second beside bare dramatiq and DBOS, which gets a virtual environment of its own
+	@test -x $(VENV)-dbos/bin/python || $(PYTHON) -m venv $(VENV)-dbos
+	@$(BIN)/uv pip install -q --python $(VENV)-dbos/bin/python dbos==3.4.0
+	@$(BIN)/python -m benchmarks.compare --dbos $(VENV)-dbos/bin/python
+
+bench-big: install ## A log of a million events: status of a job, rebuild; a first scan of 10,000 sessions
+	@$(BIN)/python -m benchmarks.big
+
 lock: install ## Lock the dependencies again, with hashes and without index addresses
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
@@ -47,4 +55,4 @@ lock: install ## Lock the dependencies again, with hashes and without index addr
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help install demo test test-sessions cycles bench bench-search bench-idle drill eval lock clean
+.PHONY: help install demo test test-sessions cycles bench bench-search bench-idle bench-compare bench-big drill eval lock clean

@@ -19,28 +19,26 @@ from workers.stages import index
 
 __all__ = ["measure"]
 
-_SESSIONS = 1000
 
-
-def measure(place: Path, runs: int) -> list[tuple[str, str]]:
+def measure(place: Path, runs: int, sessions: int = 1000) -> list[tuple[str, str]]:
     """CPU seconds of this process, medians over fresh logs."""
     folder = place / "claude" / "projects" / "-srv-shop"
-    size = generate(folder, count=_SESSIONS)
+    size = generate(folder, count=sessions)
     env = {"HOME": str(place), "CLAUDE_CONFIG_DIR": str(place / "claude"), "CODEX_HOME": str(place / "none")}
     firsts, rescans = [], []
     for run in range(min(runs, 5)):
         store = SqliteStore(place / f"scan-{run}.sqlite3")
         first, outcome = _timed(store, "first", env, place)
-        assert outcome.output["indexed"] == _SESSIONS, outcome.output
+        assert outcome.output["indexed"] == sessions, outcome.output
         firsts.append(first)
         for again in range(3):
             rescan, outcome = _timed(store, f"again-{again}", env, place)
-            assert outcome.output["unchanged"] == _SESSIONS, outcome.output
+            assert outcome.output["unchanged"] == sessions, outcome.output
             rescans.append(rescan)
         store.close()
     first, rescan = statistics.median(firsts), statistics.median(rescans)
     return [
-        (f"scan: first, {_SESSIONS} sessions, {size / 1e6:.0f} MB", f"{first:.2f} s CPU"),
+        (f"scan: first, {sessions:,} sessions, {size / 1e6:.0f} MB", f"{first:.2f} s CPU"),
         ("scan: unchanged rescan", f"{rescan * 1000:.1f} ms CPU = {rescan / first:.3f} of the first"),
     ]
 

@@ -135,9 +135,23 @@ class Budget(Section, frozen=True):
 
 
 class Retention(Section, frozen=True):
-    """How long stored model answers are kept after their job; they are only needed to go on after a crash."""
+    """How long what is bulky is kept; `inf` keeps it for ever. Events, transcripts and memories always stay.
+
+    Model answers and large outputs of stages count from the end of their job: answers are only needed to go on after a
+    crash. A log file that outgrows `logs_mb` is moved to `NAME.log.1`.
+    """
 
     answers_days: float = 7.0
+    outputs_days: float = 30.0
+    spans_days: float = 30.0
+    logs_mb: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("answers_days", "outputs_days", "spans_days"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0")
+        if not self.logs_mb >= 0.1:
+            raise ValueError("logs_mb must be at least 0.1")
 
 
 class Tracing(Section, frozen=True):

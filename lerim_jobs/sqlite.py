@@ -1,4 +1,4 @@
-"""SQLite as all our files use it: opening in WAL mode, write transactions, files without remains of what was deleted."""
+"""SQLite as all our files use it: opening in WAL mode, write transactions, copies, files without remains of what was deleted."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import apsw
 
-__all__ = ["immediate", "leave_nothing", "open_wal"]
+__all__ = ["copy_database", "damage", "immediate", "leave_nothing", "open_wal"]
 
 _WAIT_S = 10.0
+_BUSY_MS = 30_000
 
 
 def open_wal(path: Path, *, busy_ms: int, synchronous: str) -> apsw.Connection:
@@ -27,7 +28,10 @@ def open_wal(path: Path, *, busy_ms: int, synchronous: str) -> apsw.Connection:
     while True:
         # Two processes that open a new file at once: SQLite tells one of them "locked" without waiting.
         try:
-            if db.pragma("journal_mode") == "wal" or db.pragma("journal_mode", "wal") == "wal":
+            if db.pragma("journal_mode") == "wal":
+                break
+            db.pragma("auto_vacuum", 2)  # counts only in a file that is still empty; retention makes it smaller
+            if db.pragma("journal_mode", "wal") == "wal":
                 break
         except apsw.BusyError:
             if time.monotonic() > deadline:
@@ -63,3 +67,37 @@ def leave_nothing(db: apsw.Connection) -> bool:
         if not busy or time.monotonic() > end:
             return not busy
         time.sleep(0.05)
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """A copy as of one moment, mode 0600, also while others write: SQLite's backup in a single step.
+
+    The copy is one file without a journal beside it; a target that exists is replaced. Raises apsw.Error, OSError.
+    """
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    reading, writing = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE), apsw.Connection(str(partial))
+    try:
+        reading.set_busy_timeout(_BUSY_MS)
+        with writing.backup("main", reading, "main") as backup:
+            backup.step(-1)
+        writing.pragma("journal_mode", "delete")
+    finally:
+        writing.close()
+        reading.close()
+    partial.replace(target)
+
+
+def damage(path: Path, *, thorough: bool) -> str | None:
+    """What SQLite finds wrong with a file; None: nothing. `thorough` also compares every index with its table."""
+    try:
+        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            db.set_busy_timeout(_BUSY_MS)
+            found = [row for (row,) in db.execute(f"PRAGMA {'integrity_check' if thorough else 'quick_check'}(5)")]
+        finally:
+            db.close()
+    except apsw.Error as exc:
+        return str(exc)
+    return None if found == ["ok"] else "; ".join(map(str, found))

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from dramatiq import Middleware
 
 from lerim_jobs import config
+from lerim_jobs.care.retain import retain
 from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs import budget, claims
 from lerim_jobs.jobs.closing import delivered, traced_events, unclosed_jobs, undelivered_jobs
 from lerim_jobs.jobs.job import Job
-from lerim_jobs.jobs.retention import drop_answers
 from lerim_jobs.jobs.sweep import SWEEP_S, sweep
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import StageRow
@@ -44,7 +44,7 @@ __all__ = ["WorkerProcess"]
 _log = logging.getLogger(__name__)
 _DEFAULT_GRACE_S = 4.0
 _LEAVE_LIMIT_S = 10.0
-_RETAIN_FIRST_S, _RETAIN_EVERY_S = 30.0, 3600.0
+_RETAIN_FIRST_S, _RETAIN_LOOK_S = 30.0, 60.0
 
 
 class WorkerProcess:
@@ -222,13 +222,12 @@ class WorkerProcess:
             delivered(self.runner.store, arrived)
 
     def _retain(self) -> None:
-        """Once an hour, by whichever worker comes first; two at once drop the same."""
+        """Once an hour, by whichever worker comes first; looking whether it is time is a read a minute."""
         assert self.runner is not None
         if time.monotonic() < self._retain_at:
             return
-        self._retain_at = time.monotonic() + _RETAIN_EVERY_S
-        kept_ms = int(self.settings.retention.answers_days * 86_400_000)
-        drop_answers(self.runner.store, older_than_ms=self.runner.store.now_ms() - kept_ms)
+        self._retain_at = time.monotonic() + _RETAIN_LOOK_S
+        retain(self.runner.store, self.home, self.settings.retention)
 
 
 class LifeCycle(Middleware):

@@ -32,6 +32,12 @@ _COMMANDS = {
     "memory": "lerim_jobs.cli.memory:memory",
     "trace": "lerim_jobs.cli.trace:trace",
     "context": "lerim_jobs.cli.context:context",
+    "backup": "lerim_jobs.cli.care:backup",
+    "restore": "lerim_jobs.cli.care:restore",
+    "rebuild": "lerim_jobs.cli.care:rebuild",
+    "doctor": "lerim_jobs.cli.doctor:doctor",
+    "logs": "lerim_jobs.cli.logs:logs",
+    "connect": "lerim_jobs.cli.connect:connect",
     "demo": "lerim_jobs.cli.demo:demo",
 }
 

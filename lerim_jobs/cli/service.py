@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from lerim_jobs.cli.output import emit, json_option, print_line, table
 from lerim_jobs.cli.state import State, open_state
@@ -108,6 +109,7 @@ def _status(state: State) -> dict[str, Any]:
             "quarantined": sum(bool(one.quarantined) for one in sessions),
         },
         "disk_bytes": _disk_bytes(state.home.root),
+        "retention": {**msgspec.to_builtins(state.settings.retention), "last_run": _tidied(state)},
     }
 
 
@@ -134,6 +136,12 @@ def _disk_bytes(folder: Path) -> dict[str, int]:
     return dict(sorted(sizes.items()))
 
 
+def _tidied(state: State) -> str | None:
+    from lerim_jobs.care.retain import ran_at_ms
+
+    return iso(ran_at_ms(state.store) or None)
+
+
 def _print(about: dict[str, Any]) -> None:
     workers, scheduler = about["workers"], about["scheduler"]
     print_line(
@@ -148,7 +156,14 @@ def _print(about: dict[str, Any]) -> None:
     print_line(
         f"Sessions:  {sessions['known']} known, {sessions['waiting']} waiting, {sessions['quarantined']} quarantined"
     )
-    print_line(f"Disk:      {sum(about['disk_bytes'].values()) / 1e6:.1f} MB in {about['home']}")
+    largest = sorted(about["disk_bytes"].items(), key=lambda part: -part[1])[:4]
+    parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in largest)
+    print_line(f"Disk:      {sum(about['disk_bytes'].values()) / 1e6:.1f} MB in {about['home']} ({parts})")
+    keeps = about["retention"]
+    print_line(
+        f"Keeps:     answers {keeps['answers_days']:g}, outputs {keeps['outputs_days']:g}, spans {keeps['spans_days']:g} days; "
+        f"tidied {keeps['last_run'] or 'never'}"
+    )
     rows = [
         (one["name"], one["path"], one["last_sync"] or "never", one["last_maintain"] or "never")
         for one in about["projects"]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from lerim_jobs.errors import BadInput
+from lerim_jobs.errors import BadInput, CorruptLog
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import (
@@ -87,8 +87,7 @@ def with_outputs(store: Store, job: Job) -> Job:
     """The same job with outputs that were stored as blobs put in place."""
     for name, stage in job.stages.items():
         if stage.output_blob:
-            output = msgspec.json.decode(store.blob(stage.output_blob))
-            job.stages[name] = msgspec.structs.replace(stage, output=output)
+            job.stages[name] = msgspec.structs.replace(stage, output=_output(store, stage.output_blob, job))
     return job
 
 
@@ -98,6 +97,16 @@ def memory_counts(job: Job) -> dict[str, int]:
     counts = {name: sum(output.get(name, 0) for output in outputs) for name in MEMORY_COUNTS}
     unproved = sum(len(stage.output.get("dropped", ())) for stage in job.family("extract"))
     return {**counts, "rejected": counts["rejected"] + unproved}
+
+
+def _output(store: Store, blob: str, job: Job) -> dict[str, Any]:
+    try:
+        output: dict[str, Any] = msgspec.json.decode(store.blob(blob))
+    except CorruptLog:
+        if job.finished is None:
+            raise
+        return {}  # retention drops them when the job is long over
+    return output
 
 
 def _applied(job: Job, event: object) -> Job:

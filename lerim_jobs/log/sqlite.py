@@ -7,6 +7,7 @@ a time is what the design wants anyway. Not for network drives.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
 import time
@@ -22,35 +23,17 @@ from lerim_jobs.errors import CorruptLog, StoreUnavailable
 from lerim_jobs.ids import digest
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import Event
+from lerim_jobs.log.migrations import SCHEMA_VERSION, bring_up_to_date, create
 from lerim_jobs.log.sqlite_rewrite import rewrite
 from lerim_jobs.log.sqlite_tx import NOW, SELECT_EVENTS, SELECT_STAGES, SqliteTx, event_rows, stage_rows
 from lerim_jobs.log.store import ANY, Identified, Rewriting, StageRow
 from lerim_jobs.sqlite import immediate, leave_nothing, open_wal
 
-__all__ = ["SCHEMA_VERSION", "SqliteStore"]
+__all__ = ["SAFE_SQLITE", "SCHEMA_VERSION", "SqliteStore"]
 
-SCHEMA_VERSION = 1
-_SAFE_SQLITE = (3, 51, 3)
+SAFE_SQLITE = (3, 51, 3)
 _BUSY_MS = 30_000
-_DDL = """
-CREATE TABLE IF NOT EXISTS events(
-  position INTEGER PRIMARY KEY AUTOINCREMENT,
-  id TEXT NOT NULL UNIQUE, stream TEXT NOT NULL, version INTEGER NOT NULL,
-  type TEXT NOT NULL, schema INTEGER NOT NULL, data TEXT NOT NULL, meta TEXT NOT NULL, at_ms INTEGER NOT NULL,
-  UNIQUE(stream, version));
-CREATE INDEX IF NOT EXISTS events_by_type ON events(type, position);
-CREATE TABLE IF NOT EXISTS blobs(hash TEXT PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS stages(
-  seq INTEGER PRIMARY KEY AUTOINCREMENT,
-  job_id TEXT NOT NULL, stage TEXT NOT NULL, queue TEXT NOT NULL, state TEXT NOT NULL,
-  needs TEXT NOT NULL, after TEXT NOT NULL, lane TEXT, host TEXT, attempt INTEGER NOT NULL, owner TEXT,
-  lease_until_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL, sent_ms INTEGER NOT NULL, strikes INTEGER NOT NULL,
-  UNIQUE(job_id, stage));
-CREATE INDEX IF NOT EXISTS stages_by_due ON stages(due_ms) WHERE state IN ('ready', 'running');
-CREATE INDEX IF NOT EXISTS stages_by_lane ON stages(lane, seq) WHERE lane IS NOT NULL;
-CREATE TABLE IF NOT EXISTS docs(view TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY(view, key))
-  WITHOUT ROWID;
-"""
+_log = logging.getLogger(__name__)
 
 
 class SqliteStore:
@@ -60,7 +43,7 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
-        if tuple(map(int, apsw.sqlite_lib_version().split("."))) < _SAFE_SQLITE:
+        if tuple(map(int, apsw.sqlite_lib_version().split("."))) < SAFE_SQLITE:
             raise StoreUnavailable(
                 f"SQLite {apsw.sqlite_lib_version()} can corrupt a WAL; install apsw 3.51.3 or newer"
             )
@@ -81,9 +64,16 @@ class SqliteStore:
                 f"(schema {version}, this one knows {SCHEMA_VERSION}): upgrade"
             )
         if version < SCHEMA_VERSION:
-            with self._exclusive(db):
-                db.execute(_DDL)
-                db.pragma("user_version", SCHEMA_VERSION)
+            with self._locked():
+                self._upgrade(db)
+
+    def _upgrade(self, db: apsw.Connection) -> None:
+        version = db.pragma("user_version")  # again, under the lock: another process may have been quicker
+        if version == 0:
+            create(db)
+        elif version < SCHEMA_VERSION:
+            kept = bring_up_to_date(db, self._path)
+            _log.warning("the log was brought from schema %d to %d; as it was: %s", version, SCHEMA_VERSION, kept)
 
     def _db(self) -> apsw.Connection:
         local = self._local
@@ -101,13 +91,17 @@ class SqliteStore:
         return connection
 
     @contextmanager
-    def _exclusive(self, db: apsw.Connection) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         fcntl.flock(self._local.lock_fd, fcntl.LOCK_EX)
         try:
-            with immediate(db):
-                yield
+            yield
         finally:
             fcntl.flock(self._local.lock_fd, fcntl.LOCK_UN)
+
+    @contextmanager
+    def _exclusive(self, db: apsw.Connection) -> Iterator[None]:
+        with self._locked(), immediate(db):
+            yield
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -156,8 +150,16 @@ class SqliteStore:
         if types is None:
             return event_rows(self._query(f"{SELECT_EVENTS} WHERE position>? ORDER BY position LIMIT ?", after, limit))
         marks = ",".join("?" * len(types))
-        sql = f"{SELECT_EVENTS} WHERE type IN ({marks}) AND position>? ORDER BY position LIMIT ?"
-        return event_rows(self._query(sql, *types, after, limit))
+        sql = f"{SELECT_EVENTS} WHERE type IN ({marks}) AND position>? AND position<=? ORDER BY position LIMIT ?"
+        # A stretch at a time: without its end SQLite would sort all that follows for each batch. Where few events are of
+        # these types the stretches soon get long.
+        rows: list[tuple[Any, ...]] = []
+        stretch, top = limit * 4, self.position()
+        while after < top and len(rows) < limit:
+            end = min(top, after + stretch)
+            rows += self._query(sql, *types, after, end, limit - len(rows))
+            after, stretch = end, stretch * 4
+        return event_rows(rows)
 
     def position(self) -> int:
         return int(self._query("SELECT COALESCE(MAX(position), 0) FROM events")[0][0])

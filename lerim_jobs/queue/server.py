@@ -134,7 +134,7 @@ def _options(home: Home, socket: Path, pidfile: Path) -> list[str]:
     given = {
         "port": "0",
         "unixsocket": str(socket),
-        "unixsocketperm": "700",
+        "unixsocketperm": "600",
         "dir": str(home.redis),
         "appendonly": "yes",
         "appendfsync": "everysec",

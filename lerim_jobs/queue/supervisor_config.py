@@ -24,7 +24,7 @@ umask=077
 _CONTROL = """
 [unix_http_server]
 file=run/supervisord.sock
-chmod=0700
+chmod=0600
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface

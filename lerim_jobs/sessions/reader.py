@@ -32,7 +32,7 @@ _MAX_BYTES, _MAX_CHARS = 1 << 30, 1 << 24
 """How much of a file is read, and of its words kept, at once; the next sync goes on."""
 _MAX_NAME_CHARS, _MAX_READ_CHARS, _MAX_PATH_CHARS, _MAX_REASONS = 200, 2000, 4096, 50
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_REASON = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/-]{0,59}")
+_REASON = re.compile(r"[A-Za-z][A-Za-z _.:/-]{0,59}")  # no digits: hardly a secret has none
 
 Known = Callable[[str, str], frozenset[str]]
 """(session id, key of its first piece) -> keys of pieces that are kept already, in this or in a copied session."""
@@ -187,11 +187,13 @@ def _reading(
     known: Known,
 ) -> Reading:
     session_id = _name(reader.session_id) or _name(Path(found.path).stem) or "unnamed"
-    dropped = _reasons(reader.dropped)
+    dropped: Counter[str] = Counter()
     skip = already if checkpoint else known(session_id, pieces[0].key) if pieces else frozenset()
     new = _unseen(pieces, skip, dropped)
     names = [" ".join((text or "")[:_MAX_READ_CHARS].split()) for text in (reader.title, reader.branch)]
     texts, redactions = redact_all([*(piece.text for piece in new), *names])
+    title, branch = texts[len(new) :]
+    dropped.update(_counted(reader.dropped))
     turns = [
         Turn(n, piece.speaker, text[: piece.limit_chars], piece.key, piece.at_ms)
         for n, (piece, text) in enumerate(zip(new, texts, strict=False), checkpoint.next_turn if checkpoint else 0)
@@ -208,8 +210,8 @@ def _reading(
         state=state,
         skip_reason=reason,
         cwd=plain(reader.cwd)[:_MAX_PATH_CHARS] if reader.cwd else None,
-        title=texts[-2][:_MAX_NAME_CHARS] or None,
-        branch=texts[-1][:_MAX_NAME_CHARS] or None,
+        title=title[:_MAX_NAME_CHARS] or None,
+        branch=branch[:_MAX_NAME_CHARS] or None,
         started_ms=reader.first_ms,
         last_ms=reader.last_ms,
         human_prompts=sum(piece.human for piece in new),
@@ -240,13 +242,14 @@ def _name(given: str) -> str:
     return name if len(name) <= _MAX_NAME_CHARS and not redact(name)[1] else ids.derived(given)
 
 
-def _reasons(counted: Counter[str]) -> Counter[str]:
+def _counted(given: Counter[str]) -> Counter[str]:
     """Counts by reason; types that a file names itself are kept only if they look like names, and not too many."""
-    reasons: Counter[str] = Counter()
-    for reason, count in counted.items():
-        known = _REASON.fullmatch(reason) and (reason in reasons or len(reasons) < _MAX_REASONS)
-        reasons[reason if known else "of other types"] += count
-    return reasons
+    counted: Counter[str] = Counter()
+    for reason, count in given.items():
+        known = reason in counted or len(counted) < _MAX_REASONS
+        known = known and bool(_REASON.fullmatch(reason)) and (reason.islower() or not redact(reason)[1])
+        counted[reason if known else "of other types"] += count
+    return counted
 
 
 def _skip_reason(found: Found, reader: LineReader, pieces: list[Piece], turns: list[Turn]) -> str | None:

@@ -14,7 +14,7 @@ __all__ = ["View", "catch_up", "find", "fold_all", "rebuild"]
 
 S = TypeVar("S")
 _CHECKPOINTS = "_checkpoints"
-_BATCH = 2000
+_BATCH = 20_000
 
 
 class View(msgspec.Struct, Generic[S], frozen=True):

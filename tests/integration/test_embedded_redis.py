@@ -107,7 +107,7 @@ def test_a_killed_server_is_started_again_with_its_data(home: Home) -> None:
 
 def test_the_server_listens_on_a_private_socket_only(home: Home) -> None:
     address = start(home)
-    assert home.redis.joinpath("redis.sock").stat().st_mode & 0o777 == 0o700
+    assert home.redis.joinpath("redis.sock").stat().st_mode & 0o777 == 0o600
     assert psutil.Process(pid_of(home)).net_connections("tcp") == []
     with client(address) as connection:
         assert connection.config_get("append*")["appendonly"] == "yes"

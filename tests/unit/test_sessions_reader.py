@@ -192,9 +192,10 @@ def test_secrets_are_gone_before_anything_leaves_the_reader(tmp_path: Path) -> N
         tmp_path,
         claude("user", f"Use {key} please.", 1),
         json.dumps({"type": "custom-title", "customTitle": f"With {key}"}),
+        json.dumps({"type": key, "gitBranch": f"fix/{key}", "sessionId": key}),
     )
     assert key not in str(reading)
-    assert reading.redactions == 2
+    assert reading.redactions == 3
 
 
 # --- growing files ---------------------------------------------------------------------------------

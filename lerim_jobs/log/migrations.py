@@ -1,0 +1,71 @@
+"""Bringing an older log to the shape this version writes: one entry per schema number, a copy of the file before the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from lerim_jobs.sqlite import copy_database, immediate
+
+__all__ = ["DDL", "MIGRATIONS", "SCHEMA_VERSION", "Migration", "bring_up_to_date", "create"]
+
+DDL = """
+CREATE TABLE IF NOT EXISTS events(
+  position INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE, stream TEXT NOT NULL, version INTEGER NOT NULL,
+  type TEXT NOT NULL, schema INTEGER NOT NULL, data TEXT NOT NULL, meta TEXT NOT NULL, at_ms INTEGER NOT NULL,
+  UNIQUE(stream, version));
+CREATE INDEX IF NOT EXISTS events_by_type ON events(type, position);
+CREATE TABLE IF NOT EXISTS blobs(hash TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS stages(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  job_id TEXT NOT NULL, stage TEXT NOT NULL, queue TEXT NOT NULL, state TEXT NOT NULL,
+  needs TEXT NOT NULL, after TEXT NOT NULL, lane TEXT, host TEXT, attempt INTEGER NOT NULL, owner TEXT,
+  lease_until_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL, sent_ms INTEGER NOT NULL, strikes INTEGER NOT NULL,
+  UNIQUE(job_id, stage));
+CREATE INDEX IF NOT EXISTS stages_by_due ON stages(due_ms) WHERE state IN ('ready', 'running');
+CREATE INDEX IF NOT EXISTS stages_by_lane ON stages(lane, seq) WHERE lane IS NOT NULL;
+CREATE TABLE IF NOT EXISTS docs(view TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY(view, key))
+  WITHOUT ROWID;
+"""
+"""The newest shape. A change needs a migration below and a raised number; a released one is never edited."""
+
+
+class Migration(NamedTuple):
+    """From schema `to - 1` to `to`. Run again after a crash in its middle, so it must not mind being half done."""
+
+    to: int
+    what: str
+    run: Callable[[apsw.Connection], None]
+
+
+def _make_shrinkable(db: apsw.Connection) -> None:
+    """Without this the file never gets smaller, whatever retention drops."""
+    db.pragma("auto_vacuum", 2)
+    db.execute("VACUUM")
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(2, "the file can shrink", _make_shrinkable),)
+SCHEMA_VERSION = MIGRATIONS[-1].to
+
+
+def create(db: apsw.Connection) -> None:
+    """The tables of a new file. The caller holds the write lock."""
+    with immediate(db):
+        db.execute(DDL)
+        db.pragma("user_version", SCHEMA_VERSION)
+
+
+def bring_up_to_date(db: apsw.Connection, path: Path) -> Path:
+    """Copy the file beside itself, then apply what is missing; returns the copy. The caller holds the write lock."""
+    version = db.pragma("user_version")
+    kept = path.with_name(f"{path.name}.schema-{version}.backup")
+    copy_database(path, kept)
+    for migration in MIGRATIONS:
+        if version < migration.to:
+            migration.run(db)
+            db.pragma("user_version", migration.to)
+    return kept
