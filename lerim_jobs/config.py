@@ -134,9 +134,10 @@ class Budget(Section, frozen=True):
 
 
 class Retention(Section, frozen=True):
-    """How long stored model answers are kept after their job; they are only needed to go on after a crash."""
+    """How long stored model answers are kept after their job, which are only needed to go on after a crash, and spans."""
 
     answers_days: float = 7.0
+    traces_days: float = 30.0
 
 
 class Tracing(Section, frozen=True):

@@ -29,6 +29,7 @@ from lerim_jobs.queue.broker import connect, queue_length, send_all
 from lerim_jobs.tracing.context import traceparent
 from lerim_jobs.tracing.forward import destinations
 from lerim_jobs.tracing.policy import warnings
+from lerim_jobs.tracing.spans import SpanStore
 from lerim_jobs.tracing.telemetry import Telemetry, start
 from workers import registry
 from workers.caps import Caps
@@ -209,6 +210,8 @@ class WorkerProcess:
         self._retain_at = time.monotonic() + _RETAIN_EVERY_S
         kept_ms = int(self.settings.retention.answers_days * 86_400_000)
         drop_answers(self.runner.store, older_than_ms=self.runner.store.now_ms() - kept_ms)
+        spans_ms = int(self.settings.retention.traces_days * 86_400_000)
+        SpanStore(self.home.traces).prune((self.runner.store.now_ms() - spans_ms) * 1_000_000)
 
 
 class LifeCycle(Middleware):

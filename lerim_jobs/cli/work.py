@@ -26,7 +26,7 @@ from lerim_jobs.views.jobs import JOBS, JobLine
 from lerim_jobs.views.projection import fold_all
 from lerim_jobs.views.projects import active_projects
 
-__all__ = ["ask", "finish_job", "maintain", "resume_job", "run_job", "sync", "sync_params"]
+__all__ = ["ask", "finish_job", "forward_trace", "maintain", "resume_job", "run_job", "sync", "sync_params"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -200,7 +200,7 @@ def _followed(state: State, begin: Callable[[str], tuple[str, int]], timeout_s: 
             if lasting:
                 job_id, seen = begin(address.url)
                 line = follow(state, job_id, timeout_s=timeout_s, after=seen)
-                _forward(state, line, [backend for one in lasting for backend in one.backends])
+                forward_trace(state, line)
                 return line
             note("No worker is running: starting one for this command (`lerim up` keeps one running).")
             with temporary_worker(state.home, state.settings, state.env) as worker:
@@ -211,10 +211,12 @@ def _followed(state: State, begin: Callable[[str], tuple[str, int]], timeout_s: 
         embedded.stop(state.home, only_if_unused=True)
 
 
-def _forward(state: State, line: JobLine, known: Sequence[str]) -> None:
+def forward_trace(state: State, line: JobLine) -> None:
     """Where this command's environment names a backend that no worker has, send it the finished trace."""
+    from lerim_jobs.queue.processes import workers_running
     from lerim_jobs.tracing.forward import destinations, forward
 
+    known = [backend for one in workers_running(state.home) if not one.temporary for backend in one.backends]
     missing = set(destinations(state.env)) - set(known)
     if not (missing and line.sampled and line.finished_ms):
         return

@@ -12,6 +12,8 @@ from lerim_jobs.memory.checks import SessionRef, Verdict, check, summary_effects
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Candidate, Proposal
 from lerim_jobs.sessions.transcript import Turn
+from lerim_jobs.tracing.skeleton import skeleton
+from tests.job_streams import JobStream
 
 SESSION = SessionRef("s1", "session-codex-1", "codex", "some-model")
 TURNS = [
@@ -191,3 +193,18 @@ def test_a_session_has_one_summary_that_grows() -> None:
     assert summary_effects(title="T", body="B", **again) == []  # type: ignore[arg-type]
     (grown,) = summary_effects(title="T", body="More", **again)  # type: ignore[arg-type]
     assert (grown.stream, grown.expected) == (first.stream, 3)
+
+
+def test_a4_what_the_checks_refused_is_called_so() -> None:
+    again = msgspec.structs.replace(TABS, title="Tabs, again", quote="never said")
+    verdict = judge(Proposal("add", candidate=0), Proposal("add", candidate=1), candidates=[TABS, again])
+    (added, refused) = verdict.decided
+    assert added.memory_id
+    assert (added.refused, refused.refused) == (None, "its quote is not in the stored transcript")
+    lines = [{"action": "add", "title": "A title", **msgspec.structs.asdict(one)} for one in verdict.decided]
+    for include_content in (True, False):
+        stream = JobStream(include_content=include_content).requested("integrate:a").run("integrate:a", proposals=lines)
+        spans = {span.name: span.attributes for span in skeleton(stream.rows)}
+        assert spans["memory add"]["lerim.memory_id"] == added.memory_id
+        shown = "its quote is not in the stored transcript" if include_content else "[REDACTED]"
+        assert spans["memory add refused"]["lerim.refused"] == shown
