@@ -22,6 +22,13 @@ test-sessions: install ## Run every session of the folder LERIM_TEST_SESSIONS th
 	@test -n "$(LERIM_TEST_SESSIONS)" || { echo "set LERIM_TEST_SESSIONS to a folder of sessions" >&2; exit 2; }
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/test_real_sessions.py tests/e2e/test_real_sessions_sync.py -s
 
+test-backends: install ## Send a traced sync to a real Phoenix and a real MLflow and read it back (downloads both)
+	@for name in arize-phoenix mlflow==3.17.2; do \
+	  place=.venv-backends/$$(echo $$name | sed 's/arize-//; s/==.*//'); \
+	  [ -f $$place/installed ] || { $(PYTHON) -m venv $$place && VIRTUAL_ENV=$$place $(BIN)/uv pip install -q $$name && touch $$place/installed; } || exit 1; \
+	done
+	@LERIM_TEST_BACKENDS=.venv-backends $(BIN)/python -m pytest -q -p no:cacheprovider tests/backends
+
 bench: install ## Print the figures of the README, as ratios within one run
 	@$(BIN)/python -m benchmarks
 
@@ -30,6 +37,6 @@ lock: install ## Lock the dependencies again, with hashes and without index addr
 	  --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .venv-backends .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help install demo test test-sessions bench lock clean
+.PHONY: help install demo test test-sessions test-backends bench lock clean

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start, throughput."""
+"""`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start, tracing, throughput."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import offline, overhead, scan, throughput
+from benchmarks import offline, overhead, scan, throughput, tracing
 
 
 def main() -> None:
@@ -23,6 +23,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lerim-bench-") as folder:
         place = Path(folder)
         rows = [*_starts(place, runs), *scan.measure(place, runs), *overhead.measure(place, runs)]
+        rows += tracing.measure(place, runs)
         rows += throughput.measure(place / "throughput", runs)
         rows += [(f"offline rules, {part} transcripts", str(offline.score(part))) for part in ("held out", "tuned")]
     width = max(len(name) for name, _ in rows)

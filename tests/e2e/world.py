@@ -155,7 +155,7 @@ class World:
         """Real worker processes (each a dramatiq master with one child), ended by process id."""
         started = [self.start("workers", "--slots", str(slots)) for _ in range(count)]
         try:
-            until(lambda: len(workers_running(self.home)) >= count, 30, what=f"{count} workers")
+            until(lambda: len(workers_running(self.home)) >= count, 60, what=f"{count} workers")
             yield started
         finally:
             for process in started:
