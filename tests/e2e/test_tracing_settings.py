@@ -52,6 +52,9 @@ def test_a7_the_callers_backend_gets_the_trace_of_workers_that_know_nothing_of_i
         assert check(receiver.spans()) == WHOLE
         assert {span.span_id for span in receiver.spans()} == {span.span_id for span in whole_trace(world, job_id)}
         assert receiver.posts[0].headers["x-team"] == "blue"
+        later = world.json("sync", "--window", "all", "--no-wait")[0]["job_id"]
+        world.lerim("jobs", "watch", later)
+        assert check([one for one in receiver.spans() if one.attributes.get("lerim.job_id") == later]) == WHOLE
         found = world.json("trace", "status")[0]
     assert found["traces"] is True
     assert found["settings"]["enabled"] == {"value": True, "from": "LERIM_TRACING"}
