@@ -25,6 +25,13 @@ test-sessions: install ## Run every session of the folder LERIM_TEST_SESSIONS th
 cycles: install ## Start, kill and stop everything 100 times (LERIM_TEST_CYCLES) and look for what was left
 	@LERIM_TEST_CYCLES=$${LERIM_TEST_CYCLES:-100} $(BIN)/python -m pytest -q -p no:cacheprovider tests/e2e/test_cycles.py -s
 
+test-backends: install ## Send a traced sync to a real Phoenix and a real MLflow and read it back (downloads both)
+	@for name in arize-phoenix mlflow==3.17.2; do \
+	  place=.venv-backends/$$(echo $$name | sed 's/arize-//; s/==.*//'); \
+	  [ -f $$place/installed ] || { $(PYTHON) -m venv $$place && VIRTUAL_ENV=$$place $(BIN)/uv pip install -q $$name && touch $$place/installed; } || exit 1; \
+	done
+	@LERIM_TEST_BACKENDS=.venv-backends $(BIN)/python -m pytest -q -p no:cacheprovider tests/backends
+
 bench: install ## Print the figures of the README, as ratios within one run
 	@$(BIN)/python -m benchmarks
 
@@ -53,6 +60,6 @@ lock: install ## Lock the dependencies again, with hashes and without index addr
 	  --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .venv-backends .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help install demo test test-sessions cycles bench bench-search bench-idle bench-compare bench-big drill eval lock clean
+.PHONY: help install demo test test-sessions test-backends cycles bench bench-search bench-idle bench-compare bench-big drill eval lock clean

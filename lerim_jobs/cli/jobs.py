@@ -69,10 +69,12 @@ def show(job_id: str, as_json: bool) -> None:
 def watch(job_id: str, wait_timeout_s: float | None, as_json: bool) -> int:
     """Follow the job JOB_ID to its end."""
     from lerim_jobs.cli.follow import follow, show_result
+    from lerim_jobs.cli.work import forward_trace
 
     state = open_state()
     existing(state, job_id)
     line = follow(state, job_id, timeout_s=wait_timeout_s)
+    forward_trace(state, line)
     return show_result(state, line, as_json=as_json)
 
 

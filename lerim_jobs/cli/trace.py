@@ -97,11 +97,15 @@ def list_traces(limit: int, as_json: bool) -> None:
 
 @trace.command("open")
 @click.argument("job_id")
-def open_trace(job_id: str) -> None:
+@json_option
+def open_trace(job_id: str, as_json: bool) -> None:
     """Print the link to the trace of JOB_ID in your backend, and open it on a terminal."""
     state = open_state()
     line = existing(state, job_id)
     link = _link(state, line.trace_id)
+    if as_json:
+        emit({"job_id": job_id, "trace_id": line.trace_id, "url": link})
+        return
     print_line(link)
     if sys.stdout.isatty():
         click.launch(link)
@@ -112,14 +116,18 @@ def open_trace(job_id: str) -> None:
 @click.option(
     "--otlp", "file", required=True, help="The file to write: OTLP protobuf, OTLP/JSON when it ends in .json."
 )
-def export(job_id: str, file: str) -> None:
+@json_option
+def export(job_id: str, file: str, as_json: bool) -> None:
     """Write the trace of JOB_ID to a file that any OTLP receiver takes."""
     from lerim_jobs.tracing.otlp_file import write
 
     state = open_state()
     line = existing(state, job_id)
     count = write(spans_of(state, job_id, line.trace_id), Path(file).expanduser())
-    print_line(f"{count} spans of trace {line.trace_id} written to {file}")
+    if as_json:
+        emit({"job_id": job_id, "trace_id": line.trace_id, "spans": count, "file": file})
+    else:
+        print_line(f"{count} spans of trace {line.trace_id} written to {file}")
 
 
 @trace.command()

@@ -31,6 +31,7 @@ __all__ = [
     "ask",
     "finish_job",
     "followed",
+    "forward_trace",
     "maintain",
     "new_request",
     "resume_job",
@@ -227,7 +228,7 @@ def followed(state: State, begin: Callable[[str], tuple[str, int]], timeout_s: f
             if lasting:
                 job_id, seen = begin(address.url)
                 line = follow(state, job_id, timeout_s=timeout_s, after=seen)
-                _forward(state, line, [backend for one in lasting for backend in one.backends])
+                forward_trace(state, line)
                 return line
             note("No worker is running: starting one for this command (`lerim up` keeps one running).")
             with temporary_worker(state.home, state.settings, state.env) as worker:
@@ -238,10 +239,12 @@ def followed(state: State, begin: Callable[[str], tuple[str, int]], timeout_s: f
         embedded.stop(state.home, only_if_unused=True)
 
 
-def _forward(state: State, line: JobLine, known: Sequence[str]) -> None:
+def forward_trace(state: State, line: JobLine) -> None:
     """Where this command's environment names a backend that no worker has, send it the finished trace."""
+    from lerim_jobs.queue.processes import workers_running
     from lerim_jobs.tracing.forward import destinations, forward
 
+    known = [backend for one in workers_running(state.home) if not one.temporary for backend in one.backends]
     missing = set(destinations(state.env)) - set(known)
     if not (missing and line.sampled and line.finished_ms):
         return

@@ -27,7 +27,7 @@ def destinations(env: Mapping[str, str]) -> list[str]:
 
 
 def forward(
-    home: Home, env: Mapping[str, str], spans: Iterable[SpanRecord], *, known: Sequence[str], limit_s: float = 5.0
+    home: Home, env: Mapping[str, str], spans: Iterable[SpanRecord], *, known: Sequence[str], limit_s: float = 3.0
 ) -> tuple[int, int]:
     """Send the spans to every backend of `env` that is not among `known`. Returns how many were sent and how many got lost."""
     from lerim_jobs.tracing.backends import build

@@ -25,6 +25,8 @@ _SHOWN_WAIT_MS = 100
 _FOLD_OVER = 6
 _FOLD_HEAD = 3
 _MAX_TEXT = 160
+_NO_COUNTS = {"turn_from", "turn_to", "proposals", "decay", "decayed"}
+"""Outputs that are places, or lists whose parts stand below as spans."""
 _COUNTED_NOUNS = {"candidates"}
 """Outputs whose inner keys are things, not deeds: they take a plural."""
 _CONTENT = {
@@ -231,6 +233,7 @@ def _counts(span: SpanRecord) -> str:
     """The numbers of a stage's output: `found 3, indexed 2`, or `candidates: 12 decisions, 8 learnings` when nested."""
     prefix = f"{names.OUTPUT}."
     found = {key.removeprefix(prefix): value for key, value in span.attributes.items() if key.startswith(prefix)}
+    found = {key: value for key, value in found.items() if key.partition(".")[0] not in _NO_COUNTS}
     flat = [f"{key.replace('_', ' ')} {value:g}" for key, value in found.items() if "." not in key and value]
     nested: dict[str, list[str]] = {}
     for key, value in found.items():

@@ -12,7 +12,7 @@ import pytest
 from lerim_jobs.errors import ConflictError, CorruptLog
 from lerim_jobs.jobs import claims
 from lerim_jobs.jobs.claims import Claim, Effect, End, Refused, Settled
-from lerim_jobs.jobs.closing import close_trace, unclosed_jobs
+from lerim_jobs.jobs.closing import close_trace, delivered, traced_events, unclosed_jobs, undelivered_jobs
 from lerim_jobs.jobs.job import load
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.jobs.retention import drop_answers
@@ -21,6 +21,7 @@ from lerim_jobs.log.events import JobRequested, MemoryArchived, ModelCalled, Sta
 from lerim_jobs.log.memory import MemoryStore
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import Store
+from lerim_jobs.tracing.skeleton import skeleton
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -318,6 +319,30 @@ def test_a_closer_that_died_is_replaced(store: Store) -> None:
         close_trace(store, "j", "dead", interrupted, alive=everyone_lives)
     assert not close_trace(store, "j", "me", lambda events: 1, alive=everyone_lives)
     assert close_trace(store, "j", "me", lambda events: 1, alive=nobody_lives)
+
+
+def test_a3_a4_decisions_of_a_large_output_are_in_the_trace(store: Store) -> None:
+    request_job(store, "j", requested())
+    decay = [
+        {"memory_id": f"m{n}", "confidence": 0.5, "days": n, "effective": 0.4, "archive": False} for n in range(150)
+    ]
+    dropped = [{"title": "t" * 100, "reason": "its quote is not in the transcript"} for _ in range(50)]
+    done(store, taken(store, "index"), output={"decay": decay, "dropped": dropped})
+    seen = [span.name for span in skeleton(traced_events(store, "j"))]
+    assert "decay" not in [span.name for span in skeleton(store.read("job-j"))]  # it is kept as a blob
+    assert (seen.count("decay"), seen.count("candidate dropped")) == (150, 50)
+
+
+def test_a_closed_trace_that_did_not_arrive_is_given_to_one_other(store: Store) -> None:
+    for job in ("j", "k"):
+        request_job(store, job, requested(scope=job))
+        done(store, taken(store, "index", job=job))
+        done(store, taken(store, "finish", job=job), end=End("succeeded", {}))
+        assert close_trace(store, job, "me", lambda events: 1, alive=everyone_lives, remote=True)
+    assert undelivered_jobs(store, alive=everyone_lives) == []
+    delivered(store, ["k"])
+    assert undelivered_jobs(store, alive=nobody_lives) == ["j"]
+    assert undelivered_jobs(store, alive=nobody_lives) == []
 
 
 def interrupted(events: list[Any]) -> int:

@@ -98,7 +98,8 @@ def test_redis_killed_with_its_data_while_stages_are_queued(world: World, server
         assert until(lambda: ended(world, job_id), 60, what="the job's end") == "succeeded"
         until(lambda: closed(world, job_id), 10, what="the trace's end")
     assert len(world.memories()) == 12
-    whole_trace(world, job_id)
+    resent = [span for span in whole_trace(world, job_id) if span.name == "hint sent again"]
+    assert {span.attributes["lerim.reason"] for span in resent} == {"nobody took it"}
 
 
 def test_honcho_stops_in_time_with_a_stage_in_flight_and_nothing_is_lost(world: World, server: ModelServer) -> None:

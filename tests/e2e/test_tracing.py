@@ -34,11 +34,12 @@ def traced(shared: World, model: ModelServer, request: pytest.FixtureRequest) ->
 def test_a1_a2_a3_a18_calls_tools_windows_and_what_every_span_says(
     traced: tuple[World, list[SpanRecord]], request: pytest.FixtureRequest
 ) -> None:
-    _, spans = traced
+    shared, spans = traced
     by_id = {span.span_id: span for span in spans}
     for chat in chats(spans):
         about = chat.attributes
-        assert about["lerim.role"] in ("lead", "explorer", "extract", "summarize")
+        assert f"{about['lerim.role']}-model" == about["gen_ai.request.model"]
+        assert about["lerim.call.cost"] == "unknown"
         for key in ("gen_ai.provider.name", "gen_ai.request.model", "gen_ai.response.model"):
             assert about[key], key
         for key in ("gen_ai.input.messages", "gen_ai.output.messages"):
@@ -60,7 +61,12 @@ def test_a1_a2_a3_a18_calls_tools_windows_and_what_every_span_says(
     assert sum(span.attributes.get("lerim.output.candidates.decision", 0) for span in windows) >= 4
     (dropped,) = named(spans, "candidate dropped")
     assert dropped.attributes["lerim.reason"] == "its quote is not in the transcript"
-    assert len(named(spans, "memory add")) >= 4
+    added = {span.attributes["lerim.memory_id"] for span in named(spans, "memory add")}
+    assert added == {one["memory_id"] for one in shared.memories()}
+    assert len(added) >= 4
+    for span in spans:
+        if "lerim.attempt" in span.attributes:
+            assert {"lerim.job_id", "lerim.job_kind", "lerim.stage"} <= span.attributes.keys(), span.name
     assert named(spans, "Sync run started")
 
 
@@ -81,6 +87,11 @@ def test_a13_the_tree_reads_like_the_documentation(traced: tuple[World, list[Spa
     listed = next(one for one in world.json("trace", "list") if one["job_id"] == job_id)
     assert (listed["spans"], listed["status"]) == (len(spans), "succeeded")
     assert "ui_url" in world.lerim("trace", "open", job_id, expect=2).stderr
+    file = world.home.config.read_text()
+    world.home.config.write_text(f'{file}\n[tracing]\nui_url = "http://localhost:16686/trace/{{trace_id}}"\n')
+    opened = world.lerim("trace", "open", job_id).stdout
+    world.home.config.write_text(file)
+    assert opened == f"http://localhost:16686/trace/{spans[0].trace_id}\n"
     report = world.json("report", "--since", "1d")[0]
     assert sum(day["tokens_in"] for day in report["days"]) > 0
     assert {"extract", "integrate"} <= {one["stage"] for one in report["slowest"]}

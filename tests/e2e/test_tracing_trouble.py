@@ -61,13 +61,13 @@ def test_a12_one_trace_through_429_fallback_errors_a_kill_and_a_resume(
     world.home.config.write_text(text)
     server.script(status(429, retry_after_s=0.2), model="extract-model")
     server.answer = trouble
-    world.session(session_id(1), FACTS, day=1)
-    world.session(session_id(2), FACTS[:1], day=2)
+    world.session(session_id(1), FACTS[:3], day=1)
+    world.session(session_id(2), FACTS[3:4], day=2)
     with GrpcReceiver() if protocol == "grpc" else OtlpReceiver() as receiver:
         world.extra_env.update(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, OTEL_EXPORTER_OTLP_PROTOCOL=protocol)
         world.extra_env |= {"OTEL_SERVICE_NAME": "my-lerim", "LERIM_STOP_GRACE_S": "0.1"}
         world.lerim("up")
-        server.delay_s = 0.3
+        server.delay_s = 0.2
         job_id = world.json("sync", "--window", "all", "--no-wait")[0]["job_id"]
         pid = until(lambda: owner_pid(world, job_id, "integrate"), 40, what="a running lead")
         os.kill(pid, signal.SIGKILL)

@@ -65,7 +65,7 @@ def test_every_documented_command_runs(machine: World) -> None:
 
 def test_documented_make_targets_exist() -> None:
     targets = {command.split()[1] for page in PAGES for command in commands(page) if command.startswith("make ")}
-    for target in targets | {"bench", "bench-search", "eval", "test-sessions", "lock", "clean"}:
+    for target in targets | {"bench", "bench-search", "eval", "test-backends", "test-sessions", "lock", "clean"}:
         done = subprocess.run(
             ["make", "-n", target, "LERIM_TEST_SESSIONS=x"], cwd=REPOSITORY, capture_output=True, check=False
         )

@@ -16,10 +16,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic_ai.models.instrumented import InstrumentationSettings
 
-from lerim_jobs.config import Role, Roles, Settings
+from lerim_jobs.config import Price, Role, Roles, Settings
 from lerim_jobs.errors import ModelRefused
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Candidate
+from lerim_jobs.tracing.backends import BaggageAttributes
+from lerim_jobs.tracing.exporter import Guard
 from tests.model_server import ModelServer, Step, brain, text, tools
 from workers.agents import answerer, curator, lead
 from workers.models import Models, extraction
@@ -272,6 +274,42 @@ def test_agents_and_pipelines_give_the_same_spans_and_no_content_when_it_is_off(
         assert (SECRET in everything) == include_content
         assert KEY not in everything
         server.reset()
+
+
+def test_a1_the_bill_of_a_call_is_the_logs(server: ModelServer) -> None:
+    """Prices of the user, answers that a fallback replaced, an explorer in a lead's stage: the span says what was charged."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(BaggageAttributes())
+    provider.add_span_processor(SimpleSpanProcessor(Guard(exporter)))
+    server.down.add("main-model")
+    notebook = Notebook()
+    one = models(server, notebook, fallback_models=("second-model",))
+    one.settings = msgspec.structs.replace(one.settings, prices={"second-model": Price(1.0, 2.0)})
+    one.instrument = InstrumentationSettings(tracer_provider=provider)
+    with trace.use_span(provider.get_tracer("test").start_span("stage"), end_on_exit=True):
+        lead.integrate(one, [TABS], Shelf())
+    chats = [span.attributes or {} for span in exporter.get_finished_spans() if span.name.startswith("chat ")]
+    assert len(chats) == len(notebook.calls) > 2
+    for call, about in zip(notebook.calls, chats, strict=True):
+        assert (about["gen_ai.usage.input_tokens"], about["gen_ai.usage.output_tokens"]) == (
+            call.tokens_in,
+            call.tokens_out,
+        )
+        assert call.cost_usd == pytest.approx((call.tokens_in + 2 * call.tokens_out) / 1e6)
+        assert about["operation.cost"] == about["lerim.call.cost"] == call.cost_usd
+        assert about["lerim.role"] == call.role
+    assert {call.role for call in notebook.calls} == {"lead", "explorer"}
+    fell = [event for span in exporter.get_finished_spans() for event in span.events if event.name == "lerim.fallback"]
+    assert len(fell) == len(chats)
+    assert (fell[0].attributes or {})["lerim.from"] == "main-model"
+    assert (fell[0].attributes or {})["lerim.to"] == "second-model"
+    exporter.clear()
+    server.down.clear()
+    one.settings = msgspec.structs.replace(one.settings, prices={})
+    extraction.extract(one, "User: REMEMBER: we use tabs.")
+    (about,) = [span.attributes or {} for span in exporter.get_finished_spans() if span.name.startswith("chat ")]
+    assert about["lerim.call.cost"] == "unknown"
+    assert "operation.cost" not in about
 
 
 def test_litellm_is_never_imported() -> None:

@@ -58,6 +58,20 @@ def test_b7_two_schedulers_fire_once_for_the_same_time(home: Home) -> None:
     assert (request.requested_by, request.scope, len(request.trace_id)) == ("scheduler", "all", 32)
 
 
+def test_a6_the_strictest_project_decides_about_the_content_of_scheduled_jobs(home: Home, tmp_path: Path) -> None:
+    quiet = tmp_path / "quiet"
+    (quiet / ".lerim").mkdir(parents=True)
+    (quiet / ".lerim" / "config.toml").write_text("[tracing]\ninclude_content = false\nenabled = true\n")
+    add_project(home)
+    one = clockwork(home, LERIM_TRACING="1")
+    one.fire("sync", NOON)
+    SqliteStore(home.log).append("project-q", [ProjectAdded("q", "quiet", str(quiet), host_name())])
+    one.fire("maintain", NOON)
+    clockwork(home).fire("maintain", NOON + timedelta(hours=1))
+    said = [(request.kind, request.sampled, request.include_content) for request in requests(home)]
+    assert said == [("sync", True, True), ("maintain", True, False)]
+
+
 def test_b7_a_scope_with_an_unfinished_job_is_not_asked_for_again(home: Home) -> None:
     add_project(home)
     one = clockwork(home)

@@ -145,7 +145,7 @@ def test_a10_receiver_can_be_switched_off(tmp_path: Path, switch: dict[str, str]
         assert receiver.posts == []
 
 
-def test_secrets_leave_no_process_whatever_a_library_records(tmp_path: Path) -> None:
+def test_a5_secrets_leave_no_process_whatever_a_library_records(tmp_path: Path) -> None:
     stream = retried_job()
     with OtlpReceiver() as receiver:
         with telemetry(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running:

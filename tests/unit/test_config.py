@@ -49,7 +49,7 @@ def test_project_beats_user_and_environment_beats_both(tmp_path: Path) -> None:
         ("[schedule]\nsync_interval_minutes = 7\n", "must divide 60"),
     ],
 )
-def test_a_broken_file_names_file_line_and_key(tmp_path: Path, text: str, expected: str) -> None:
+def test_a6_a_broken_file_names_file_line_and_key(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config.load(write(tmp_path, text))
     assert expected in str(caught.value)

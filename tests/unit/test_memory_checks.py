@@ -13,6 +13,8 @@ from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Candidate, Proposal
 from lerim_jobs.memory.summaries import SessionRef, summary_effects
 from lerim_jobs.sessions.transcript import Turn
+from lerim_jobs.tracing.skeleton import skeleton
+from tests.job_streams import JobStream
 
 SESSION = SessionRef("s1", "session-codex-1", "codex", "some-model")
 TURNS = [
@@ -205,3 +207,18 @@ def test_a_summary_that_was_taken_out_does_not_come_back(status: Any) -> None:
     memory_id = first.stream.removeprefix("memory-")
     gone = {memory_id: memory(memory_id, kind="summary", title="T", body="B", status=status)}
     assert summary_effects(title="T", body="More", session=SESSION, turns=TURNS, project_id="p", memories=gone) == []
+
+
+def test_a4_what_the_checks_refused_is_called_so() -> None:
+    again = msgspec.structs.replace(TABS, title="Tabs, again", quote="never said")
+    verdict = judge(Proposal("add", candidate=0), Proposal("add", candidate=1), candidates=[TABS, again])
+    (added, refused) = verdict.decided
+    assert added.memory_id
+    assert (added.refused, refused.refused) == (None, "its quote is not in the stored transcript")
+    lines = [{"action": "add", "title": "A title", **msgspec.structs.asdict(one)} for one in verdict.decided]
+    for include_content in (True, False):
+        stream = JobStream(include_content=include_content).requested("integrate:a").run("integrate:a", proposals=lines)
+        spans = {span.name: span.attributes for span in skeleton(stream.rows)}
+        assert spans["memory add"]["lerim.memory_id"] == added.memory_id
+        shown = "its quote is not in the stored transcript" if include_content else "[REDACTED]"
+        assert spans["memory add refused"]["lerim.refused"] == shown

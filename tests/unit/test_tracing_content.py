@@ -91,7 +91,7 @@ def test_error_with_content_still_hides_keys() -> None:
     assert span.events[0][1]["exception.message"] == "marker prompt with [REDACTED]"
 
 
-def test_swallowed_errors_are_counted_and_leave_the_status() -> None:
+def test_a14_swallowed_errors_are_counted_and_leave_the_status() -> None:
     span = FakeSpan()
     for _ in range(2):
         record_error(span, raised(), include_content=True, swallowed=True)  # type: ignore[arg-type]  # as above

@@ -34,7 +34,7 @@ def sampled(env: dict[str, str], settings: Settings = ON) -> bool:
         ({"OTEL_SDK_DISABLED": "TRUE"}, False),
     ],
 )
-def test_environment_decides_sampling(env: dict[str, str], expected: bool) -> None:
+def test_a11_environment_decides_sampling(env: dict[str, str], expected: bool) -> None:
     assert sampled(env) is expected
 
 
@@ -53,7 +53,7 @@ def test_a_tenth_of_all_jobs_is_sampled_and_the_sdk_agrees(sampler: str) -> None
     assert all(trace.sampled == (int(trace.trace_id, 16) & (2**64 - 1) < bound) for trace in traces)
 
 
-def test_content_off_wins_over_http_bodies() -> None:
+def test_a5_content_off_wins_over_http_bodies() -> None:
     both = Settings(tracing=Tracing(enabled=True, include_httpx=True, include_content=False))
     assert reserve(both, {}).include_httpx is False
     assert reserve(Settings(tracing=Tracing(enabled=True, include_httpx=True)), {}).include_httpx is True

@@ -252,7 +252,7 @@ def streams(draw: st.DrawFn) -> JobStream:
 
 @settings(max_examples=30, deadline=None)
 @given(stream=streams(), data=st.data())
-def test_any_prefix_of_a_stream_is_one_whole_trace(stream: JobStream, data: st.DataObject) -> None:
+def test_a12_any_prefix_of_a_stream_is_one_whole_trace(stream: JobStream, data: st.DataObject) -> None:
     prefix = stream.rows[: data.draw(st.integers(1, len(stream.rows)))]
     spans = skeleton(prefix)
     assert check(spans) == WHOLE

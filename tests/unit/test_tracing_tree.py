@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from lerim_jobs.log.events import JobRequested
 from lerim_jobs.tracing.record import SpanRecord
 from lerim_jobs.tracing.render import render
-from lerim_jobs.tracing.skeleton import attempt_span_id, skeleton
-from lerim_jobs.tracing.tree import TraceHealth, check, merge, stand_ins, tree
+from lerim_jobs.tracing.skeleton import attempt_span_id, skeleton, started
+from lerim_jobs.tracing.tree import TraceHealth, check, left_behind, merge, stand_ins, tree, workers_of
 from tests.job_streams import START_MS, TRACE_ID, JobStream
 
 WHOLE = TraceHealth(roots=1, orphans=0, duplicates=0)
@@ -62,6 +63,16 @@ def test_parent_that_died_with_its_worker_gets_a_stand_in() -> None:
 
 def test_missing_parent_of_a_living_attempt_gets_no_stand_in() -> None:
     assert stand_ins(skeleton(lead_job().rows), [leaf("aa" * 8, "bb" * 8)]) == []
+
+
+def test_spans_of_a_worker_that_died_later_are_left_behind_and_get_stand_ins() -> None:
+    bones = skeleton(lead_job().rows)
+    (worker,) = workers_of(bones)
+    spans = [leaf("aa" * 8, "bb" * 8)]
+    assert [one.span_id for one in stand_ins(bones, spans, [worker])] == ["bb" * 8]
+    mark = started(lead_job().rows[0].as_(JobRequested), "sync-1")
+    assert left_behind(bones, [*spans, mark], [worker]) == [*spans, mark]
+    assert left_behind(bones, [*spans, mark], ["somebody else"]) == []
 
 
 def test_check_counts_roots_orphans_and_duplicates() -> None:
