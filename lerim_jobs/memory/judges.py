@@ -11,7 +11,7 @@ from lerim_jobs.jobs.claims import Effect
 from lerim_jobs.log.events import Event, MemoryAdded, MemoryArchived, MemoryMerged, MemoryUpdated, Quote
 from lerim_jobs.memory import wording
 from lerim_jobs.memory.memory import Memory
-from lerim_jobs.memory.proof import RULES, TOOL_CONFIDENCE, Refused, Witness, quoted, same_quote
+from lerim_jobs.memory.proof import RULES, Refused, Witness, quoted, same_quote
 from lerim_jobs.memory.proposals import Action, Candidate, Proposal
 from lerim_jobs.memory.similarity import covered, same_fact, stems
 from lerim_jobs.memory.summaries import SessionRef
@@ -85,10 +85,9 @@ class Bench:
         """The candidate's quote as it will be kept, and its confidence. Raises Refused."""
         if self.session is None:
             raise Refused("its quote is not in the stored transcript")
-        turn = self.witness.turn_of(candidate, over, text)
+        turn, most = self.witness.turn_of(candidate, over, text)
         about = self.session
         quote = quoted(turn, candidate.quote, session_id=about.session_id, stream=about.stream, agent=about.agent)
-        most = TOOL_CONFIDENCE if turn.speaker == "tool" else 1.0
         return quote, min(most, candidate.confidence)
 
 

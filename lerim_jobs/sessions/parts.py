@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lerim_jobs.sessions.transcript import Speaker
+from lerim_jobs.sessions.transcript import PRINTED, Speaker
 
 __all__ = ["Piece", "error_text", "is_injected", "tool_text"]
 
@@ -60,4 +60,4 @@ def tool_text(name: str, given: str) -> str:
 
 def error_text(output: str) -> str:
     """The start of an error result."""
-    return f"error: {output.strip()[:_ERROR_CHARS]}"
+    return f"{PRINTED}{output.strip()[:_ERROR_CHARS]}"
