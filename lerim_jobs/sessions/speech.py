@@ -19,7 +19,7 @@ _PASTED = re.compile(
     r"|\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d"  # a log line by its time
     r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b)"  # or by its level
 )
-_ROLE = re.compile(r"\s*\W{0,3}(?:user|human|assistant|ai|tool|system|developer|claude|codex)\W{0,3}:", re.IGNORECASE)
+_ROLE = re.compile(r"\s*\W{0,6}(?:user|human|assistant|ai|tool|system|developer|claude|codex)\W{0,3}:", re.IGNORECASE)
 _GAP = "\x00"
 """Stands for each passage left out, so that no quote reaches across it."""
 

@@ -52,7 +52,7 @@ def append(world: World, *events: Event) -> None:
 def test_the_same_session_three_times_and_by_force_is_nothing_new(rules: World, ids: list[str]) -> None:
     rules.session(ids[0], ["We decided to keep carts in Redis.", "Please always run the linter before a commit."])
     assert rules.sync()["memories"]["added"] == 2
-    for options in ([], [], ["--force", "--run-id", ids[0]], ["--force", "--run-id", ids[0]]):
+    for options in ([], [], ["--force", "--run-id", ids[0]]):
         again = rules.sync(*options)
         assert [again["memories"][name] for name in ("added", "updated", "merged", "archived")] == [0] * 4, options
     assert len(rules.memories()) == 2
@@ -61,9 +61,8 @@ def test_the_same_session_three_times_and_by_force_is_nothing_new(rules: World, 
     assert known["citations"] == [one["memory_id"] for one in rules.memories() if "carts" in one["title"]]
     assert '"We decided to keep carts in Redis."' in known["answer"]
     assert f"[{known['citations'][0]}]" in known["answer"]
-    for question in ("Which colour has the zebra's paint?", "Which linter settings does the zebra like best?"):
-        (unknown,) = rules.json("ask", question, "--project", rules.name)
-        assert (unknown["answer"], unknown["citations"]) == ("This is not in memory.", [])
+    (unknown,) = rules.json("ask", "Which linter does the zebra's uncle like best?", "--project", rules.name)
+    assert (unknown["answer"], unknown["citations"]) == ("This is not in memory.", [])
 
 
 def test_a_question_does_not_wait_for_a_large_sync(shared: World, model: ModelServer, ids: list[str]) -> None:
@@ -77,18 +76,18 @@ def test_a_question_does_not_wait_for_a_large_sync(shared: World, model: ModelSe
     def slow(request: dict[str, Any]) -> Step:
         step = brain(request)
         is_window = request["model"] == "extract-model"
-        return text(step.content, wait_s=6.0) if is_window else step
+        return text(step.content, wait_s=10.0) if is_window else step
 
     model.answer = slow
     job_id = shared.json("sync", "--window", "all", "--no-wait")[0]["job_id"]
     until(lambda: model.asked("extract-model") >= 6, 30, what="windows at the model")
+    model.answer = None  # only the windows on their way stay slow
     began = time.monotonic()
     (known,) = shared.json("ask", "Where do carts live?", "--project", shared.name)
     took_s = time.monotonic() - began
     assert (known["status"], len(known["citations"])) == ("succeeded", 1)
     assert not any(isinstance(row.event, JobFinished) for row in shared.events(job_id))
-    assert took_s < 6, took_s
-    model.answer = None
+    assert took_s < 9, took_s
     shared.lerim("jobs", "watch", job_id)
 
 
