@@ -12,7 +12,7 @@ from lerim_jobs.memory.batches import batches, mark
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proof import Refused, Witness, same_quote
 from lerim_jobs.memory.proposals import Candidate
-from lerim_jobs.memory.similarity import covered, same_fact, stems
+from lerim_jobs.memory.similarity import Said, covered, same_fact, stems
 from lerim_jobs.sessions.speech import others_words, own_words
 from lerim_jobs.sessions.transcript import Turn
 from workers.models.cues import completes, corrects
@@ -98,13 +98,14 @@ def test_own_words(text: str, own: list[str]) -> None:
     ],
 )
 def test_the_same_fact(one: str, other: str, same: bool) -> None:
-    assert same_fact(one, one, other, other) is same
-    assert same_fact(other, other, one, one) is same
+    assert same_fact(Said(one, one), Said(other, other)) is same
+    assert same_fact(Said(other, other), Said(one, one)) is same
 
 
 def test_one_title_over_related_bodies_is_one_fact() -> None:
-    assert same_fact("Cart storage", "Carts are kept in Redis.", "cart  storage", "Carts are kept in Redis by key.")
-    assert not same_fact("Cart storage", "Carts are kept in Redis.", "Cart storage", "Boxes of the warehouse crew.")
+    carts = Said("Cart storage", "Carts are kept in Redis.")
+    assert same_fact(carts, Said("cart  storage", "Carts are kept in Redis by key."))
+    assert not same_fact(carts, Said("Cart storage", "Boxes of the warehouse crew."))
 
 
 def test_quotes_of_one_place_are_one_when_one_is_most_of_the_other() -> None:
