@@ -61,13 +61,15 @@ def check(
     session: SessionRef | None,
     project_id: str,
     job_key: str,
+    session_title: str = "",
     max_archives: int = MAX_ARCHIVES,
 ) -> Verdict:
     """Judge proposals in order; an earlier one that passed counts for the later ones.
 
     `max_archives` is how many memories they may take away together: archived, merged, consolidated or superseded.
     """
-    bench = Bench(candidates, memories, Witness(turns), session, project_id, job_key, max(0, max_archives))
+    witness = Witness(turns, [session_title])
+    bench = Bench(candidates, memories, witness, session, project_id, job_key, max(0, max_archives))
     rejected: list[Rejected] = []
     decided: list[Decided] = []
     taken: set[int] = set()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from lerim_jobs.ids import derived, slug
 from lerim_jobs.jobs.claims import Effect
 from lerim_jobs.log.events import Event, MemoryAdded, MemoryArchived, MemoryMerged, MemoryUpdated, Quote
 from lerim_jobs.memory import wording
 from lerim_jobs.memory.memory import Memory
-from lerim_jobs.memory.proof import RULES, TOOL_CONFIDENCE, Refused, Witness, quoted, same_quote
+from lerim_jobs.memory.proof import RULES, Refused, Witness, quoted, same_quote
 from lerim_jobs.memory.proposals import Action, Candidate, Proposal
-from lerim_jobs.memory.similarity import covered, same_fact, stems
+from lerim_jobs.memory.similarity import Said, covered, same_fact, stems
 from lerim_jobs.memory.summaries import SessionRef
 
 __all__ = ["JUDGES", "Bench"]
@@ -36,8 +37,34 @@ class Bench:
     room: int
     """How many memories may still be taken away."""
     effects: dict[str, Effect] = field(default_factory=dict)
-    added: dict[str, MemoryAdded] = field(default_factory=dict)
+    added: dict[str, Said] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+
+    def like(self, title: str, body: str) -> Iterator[Memory]:
+        """Active memories that share at least half of the words, roughly: worth a closer look."""
+        mine = _rough(title, body)
+        for memory, theirs in self._roughly:
+            if 2 * len(mine & theirs) >= min(len(mine), len(theirs)):
+                yield memory
+
+    @cached_property
+    def _roughly(self) -> list[tuple[Memory, frozenset[str]]]:
+        return [(one, _rough(one.title, one.body)) for one in self._kept if one.status == "active"]
+
+    @cached_property
+    def places(self) -> dict[tuple[str, int], list[Memory]]:
+        """Memories of the project, whatever became of them, by the turns that prove them; summaries aside."""
+        found: dict[tuple[str, int], list[Memory]] = {}
+        for one in self._kept:
+            for place in {(quote.stream, quote.turn) for quote in one.quotes}:
+                found.setdefault(place, []).append(one)
+        return found
+
+    @property
+    def _kept(self) -> Iterator[Memory]:
+        for one in self.memories.values():
+            if one.project_id == self.project_id and one.kind != "summary":
+                yield one
 
     def candidate(self, proposal: Proposal) -> Candidate:
         """The candidate a proposal is about."""
@@ -85,10 +112,9 @@ class Bench:
         """The candidate's quote as it will be kept, and its confidence. Raises Refused."""
         if self.session is None:
             raise Refused("its quote is not in the stored transcript")
-        turn = self.witness.turn_of(candidate, over, text)
+        turn, most = self.witness.turn_of(candidate, over, text)
         about = self.session
         quote = quoted(turn, candidate.quote, session_id=about.session_id, stream=about.stream, agent=about.agent)
-        most = TOOL_CONFIDENCE if turn.speaker == "tool" else 1.0
         return quote, min(most, candidate.confidence)
 
 
@@ -240,7 +266,7 @@ def _new(bench: Bench, proposal: Proposal, instead_of: Memory | None) -> str:
         reason=wording.line(proposal.reason, limit=300),
     )
     bench.effects[stream] = Effect(stream, [added], 0)
-    bench.added[memory_id] = added
+    bench.added[memory_id] = Said(title, body)
     bench.counts["added"] += 1
     return memory_id
 
@@ -252,24 +278,29 @@ def _twin(
 
     What is superseded may say the same when it is of another kind: an insight that the user made a decision.
     """
-    for added in bench.added.values():
-        if same_fact(title, body, added.title, added.body):
-            return added.memory_id
-    for one in bench.memories.values():
-        if one.status != "active" or one.project_id != bench.project_id or one.kind == "summary":
-            continue
-        if one is instead_of and one.kind != candidate.kind:
-            continue
-        made_before = one.kind == candidate.kind and any(same_quote(quote, known) for known in one.quotes)
-        if made_before or same_fact(title, body, one.title, one.body):
+    new = Said(title, body)
+    for memory_id, said in bench.added.items():
+        if same_fact(new, said):
+            return memory_id
+    for one in bench.places.get((quote.stream, quote.turn), ()):
+        made_before = one.status == "active" and one.kind == candidate.kind
+        if made_before and any(same_quote(quote, known) for known in one.quotes):
+            return one.memory_id
+    other_kind = instead_of.memory_id if instead_of and instead_of.kind != candidate.kind else None
+    for one in bench.like(title, body):
+        if one.memory_id != other_kind and same_fact(new, Said(one.title, one.body)):
             return one.memory_id
     return None
 
 
+def _rough(title: str, body: str) -> frozenset[str]:
+    return frozenset(f"{title} {body}".casefold().split())
+
+
 def _not_gone(bench: Bench, quote: Quote) -> None:
     """What was archived or undone does not come back on the same sentence: only somebody can restore it, or say it again."""
-    for one in bench.memories.values():
-        gone = one.status in ("archived", "undone") and one.project_id == bench.project_id and one.kind != "summary"
+    for one in bench.places.get((quote.stream, quote.turn), ()):
+        gone = one.status in ("archived", "undone")
         if gone and any(same_quote(quote, known) for known in one.quotes):
             why = f" ({one.reason})" if one.reason else ""
             raise Refused(f"the same sentence made {one.memory_id}, which is {one.status}{why}")

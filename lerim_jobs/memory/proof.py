@@ -16,15 +16,15 @@ from lerim_jobs.memory import wording
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Candidate
 from lerim_jobs.memory.similarity import covered, stems
-from lerim_jobs.sessions.speech import others_words, own_words, said_by_user
-from lerim_jobs.sessions.transcript import Turn, find_quote
+from lerim_jobs.sessions.speech import own_words, said_by_nobody, said_by_user
+from lerim_jobs.sessions.transcript import Turn, contains, find_quote
 
 __all__ = ["RULES", "TOOL_CONFIDENCE", "Refused", "Witness", "quoted", "same_quote"]
 
 RULES: frozenset[MemoryKind] = frozenset(("decision", "preference"))
 """Kinds that tell a coding agent what to do: they need the user's word."""
 TOOL_CONFIDENCE = 0.4
-_MOSTLY = 0.6
+_HALF, _MOSTLY = 0.5, 0.6
 
 
 class Refused(Exception):
@@ -32,28 +32,34 @@ class Refused(Exception):
 
 
 class Witness:
-    """The stored transcript of a session, asked for proof."""
+    """The stored transcript of a session, asked for proof. `elsewhere` is what agents read besides it, such as its title."""
 
-    def __init__(self, turns: Sequence[Turn]) -> None:
-        self._turns = turns
+    def __init__(self, turns: Sequence[Turn], elsewhere: Sequence[str] = ()) -> None:
+        self._turns, self._elsewhere = turns, elsewhere
 
-    def turn_of(self, candidate: Candidate, over: Memory | None, text: str) -> Turn:
-        """The turn that proves the candidate, also for changing `over`, when the memory will say `text`. Raises Refused."""
+    def turn_of(self, candidate: Candidate, over: Memory | None, text: str) -> tuple[Turn, float]:
+        """The turn that proves the candidate, also for changing `over`, when the memory will say `text`; and how much
+        confidence it can give. Raises Refused.
+        """
         turn = find_quote(self._turns, candidate.quote)
         if turn is None:
             raise Refused("its quote is not in the stored transcript")
         if candidate.kind in RULES or (over and (over.kind in RULES or over.by_hand)):
-            return self._rule(candidate.quote, text)
-        if turn.speaker == "tool" and "procedure" in (candidate.kind, over and over.kind):
+            return self._rule(candidate.quote, text), 1.0
+        typed = turn.speaker == "user" and contains(own_words(turn.text), candidate.quote)
+        printed = not typed and contains(said_by_nobody(turn), candidate.quote)
+        if printed and "procedure" in (candidate.kind, over and over.kind):
             raise Refused("only a tool said it: a procedure needs the user's or the agent's words")
-        return turn
+        return turn, TOOL_CONFIDENCE if printed or turn.speaker == "tool" else 1.0
 
     def _rule(self, quote: str, text: str) -> Turn:
         turn = said_by_user(self._turns, quote)
         if turn is None:
             raise Refused("the user did not say it in his own words: a rule needs the user's words")
         told = covered(text, self._typed | self._answered(turn))
-        if any(covered(text, passage) >= max(_MOSTLY, told + 0.01) for passage in self._printed):
+        printed = max((covered(text, passage) for passage in self._printed), default=0.0)
+        read = max((covered(text, stems(one)) for one in self._elsewhere), default=0.0)
+        if (told < _HALF and printed >= _MOSTLY and printed > told) or (told == 0 and read >= _MOSTLY):
             raise Refused("its words are a tool's or a pasted text's, not the user's: a rule needs the user's words")
         return turn
 
@@ -69,10 +75,8 @@ class Witness:
 
     @cached_property
     def _printed(self) -> list[frozenset[str]]:
-        """What tools printed and users pasted, passage by passage."""
-        others = (turn for turn in self._turns if turn.speaker != "assistant")
-        texts = (turn.text if turn.speaker == "tool" else others_words(turn.text) for turn in others)
-        return [found for text in texts if (found := stems(text))]
+        """What nobody said, passage by passage."""
+        return [found for turn in self._turns if (found := stems(said_by_nobody(turn)))]
 
 
 def quoted(turn: Turn, text: str, *, session_id: str, stream: str, agent: str) -> Quote:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lerim_jobs.sessions.transcript import Speaker
+from lerim_jobs.sessions.transcript import PRINTED, Speaker
 
 __all__ = ["ROLLBACK", "Piece", "error_text", "is_injected", "tool_text"]
 
@@ -71,4 +71,4 @@ def tool_text(name: str, given: str) -> tuple[str, int]:
 def error_text(output: str) -> tuple[str, int]:
     """An error result, and how much of it will be kept: its start."""
     start = output[: 4 * _BEYOND_CHARS].strip()[: _ERROR_CHARS + _BEYOND_CHARS]
-    return f"error: {start}", len("error: ") + _ERROR_CHARS
+    return f"{PRINTED}{start}", len(PRINTED) + _ERROR_CHARS

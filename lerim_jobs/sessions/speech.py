@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from lerim_jobs.sessions.transcript import Turn, contains
+from lerim_jobs.sessions.transcript import PRINTED, Turn, contains
 
-__all__ = ["others_words", "own_words", "said_by_user"]
+__all__ = ["others_words", "own_words", "said_by_nobody", "said_by_user"]
 
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 _PASTED = re.compile(
@@ -19,7 +19,7 @@ _PASTED = re.compile(
     r"|\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d"  # a log line by its time
     r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b)"  # or by its level
 )
-_ROLE = re.compile(r"\s*\W{0,3}(?:user|human|assistant|ai|tool|system|developer|claude|codex)\W{0,3}:", re.IGNORECASE)
+_ROLE = re.compile(r"\s*\W{0,6}(?:user|human|assistant|ai|tool|system|developer|claude|codex)\W{0,3}:", re.IGNORECASE)
 _GAP = "\x00"
 """Stands for each passage left out, so that no quote reaches across it."""
 
@@ -37,10 +37,17 @@ def others_words(text: str) -> str:
     return "\n".join(line for own, line in _lines(text) if not own)
 
 
+def said_by_nobody(turn: Turn) -> str:
+    """What in a turn neither the user nor the agent said: printed by a tool, or pasted."""
+    if turn.speaker == "tool":
+        return turn.text if turn.text.startswith(PRINTED) else ""
+    return others_words(turn.text) if turn.speaker == "user" else ""
+
+
 def said_by_user(turns: Sequence[Turn], quote: str) -> Turn | None:
     """The first turn in which the user said these words himself, not after a tool had printed them. None: there is none."""
     for turn in turns:
-        if turn.speaker == "tool" and contains(turn.text, quote):
+        if turn.speaker == "tool" and contains(said_by_nobody(turn), quote):
             return None
         if turn.speaker == "user" and contains(own_words(turn.text), quote):
             return turn

@@ -11,11 +11,7 @@ from pathlib import Path
 import pytest
 
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.sessions import transcript
-from lerim_jobs.sessions.transcript import find_quote
-from lerim_jobs.views.memories import all_memories
-from lerim_jobs.views.projection import fold_all
-from lerim_jobs.views.sessions import SESSIONS
+from lerim_jobs.memory.evidence import unsupported
 from tests.e2e.traces import whole_trace
 from tests.e2e.world import World
 
@@ -32,38 +28,38 @@ def test_real_sessions_sync_twice_with_the_offline_model(offline: World, capsys:
         for path in folder.glob("*.jsonl"):
             path.write_bytes(_CWD.sub(lambda _: cwd, path.read_bytes()))
     offline.lerim("project", "add", str(offline.project))
+    # One worker for all runs: starting one for each would cost more than the syncs.
+    with offline.workers(1, slots=8):
+        _check(offline, sum(1 for folder in folders.values() for _ in folder.rglob("*.jsonl")), capsys)
+
+
+def _check(offline: World, files: int, capsys: pytest.CaptureFixture[str]) -> None:
     begin = time.monotonic()
     first = offline.sync("--max-sessions", "1000", timeout_s=300)
     spent = time.monotonic() - begin
     counts = first["sessions"]
-    files = sum(1 for folder in folders.values() for _ in folder.rglob("*.jsonl"))
     assert counts["found"] == files == counts["indexed"] + counts["unchanged"] + counts["skipped"]
     assert sum(first["skipped_reasons"].values()) == counts["skipped"]
     assert (first["status"], counts["quarantined"]) == ("succeeded", 0)
     quotes = check_quotes(offline)
     whole_trace(offline, first["job_id"])
-    second = offline.sync("--max-sessions", "1000", timeout_s=120)
-    assert (second["memories"]["added"], second["model_calls"], second["sessions"]["indexed"]) == (0, 0, 0)
+    for _ in range(2):
+        again = offline.sync("--max-sessions", "1000", timeout_s=120)
+        assert (again["memories"]["added"], again["model_calls"], again["sessions"]["indexed"]) == (0, 0, 0)
+    forced = offline.sync("--max-sessions", "1000", "--force", timeout_s=300)
+    assert [forced["memories"][name] for name in ("added", "merged", "archived")] == [0, 0, 0]
+    assert check_quotes(offline) == quotes
     with capsys.disabled():
         print(
             f"\n{files} files: {counts['indexed']} sessions in {first['windows']} windows, {first['candidates']} candidates, "
-            f"{first['memories']['added']} memories, {quotes} quotes checked, {spent:.1f} s; second run added nothing"
+            f"{first['memories']['added']} memories, {quotes} proved, {spent:.1f} s; three more runs, one forced, added nothing"
         )
 
 
 def check_quotes(world: World) -> int:
-    """Every kept quote stands in the stored transcript of its session."""
+    """Every active memory has its proof in the stored transcripts; returns how many were checked."""
     store = SqliteStore(world.home.log)
-    sessions = {one.session_id: one for one in fold_all(store, SESSIONS).values()}
-    checked = 0
-    for memory in all_memories(store).values():
-        for quote in memory.quotes:
-            turns = [
-                turn
-                for part in sessions[quote.session_id].segments
-                for turn in transcript.decode(store.blob(part.blob)).turns
-            ]
-            assert find_quote(turns, quote.text), memory
-            checked += 1
+    checked, without = unsupported(store)
     store.close()
+    assert without == []
     return checked

@@ -15,7 +15,7 @@ from pydantic_ai.capabilities import Instrumentation
 
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Candidate, Proposal
-from lerim_jobs.memory.similarity import same_fact
+from lerim_jobs.memory.similarity import Said, same_fact
 from workers.agents import explorer
 from workers.agents.reading import MemoryReader, shown
 from workers.models import Models
@@ -211,10 +211,9 @@ def _twin(desk: _Desk, number: int) -> str | None:
     """The shown memory that says the same as a candidate. Said once for each: who insists is judged by the checks."""
     if number not in range(len(desk.candidates)) or number in desk.warned or number in desk.proposals:
         return None
-    one = desk.candidates[number]
-    twin = next(
-        (key for key, memory in desk.shown.items() if same_fact(one.title, one.body, memory.title, memory.body)), None
-    )
+    new = Said(desk.candidates[number].title, desk.candidates[number].body)
+    shown_now = desk.shown.items()
+    twin = next((key for key, memory in shown_now if same_fact(new, Said(memory.title, memory.body))), None)
     if twin:
         desk.warned.add(number)
     return twin

@@ -46,6 +46,7 @@ def run(ctx: StageContext) -> Outcome:
         session=ref,
         project_id=plan.project_id,
         job_key=ctx.job.job_id,
+        session_title=plan.title,
         max_archives=ctx.settings.memory.max_archived_per_job - _taken_away(ctx, plan.project_id),
     )
     output = {
