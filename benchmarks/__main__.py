@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start, throughput."""
+"""`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start, throughput, publish."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import offline, overhead, scan, throughput
+from benchmarks import offline, overhead, publishing, scan, throughput
 
 
 def main() -> None:
@@ -24,6 +24,7 @@ def main() -> None:
         place = Path(folder)
         rows = [*_starts(place, runs), *scan.measure(place, runs), *overhead.measure(place, runs)]
         rows += throughput.measure(place / "throughput", runs)
+        rows += publishing.measure(place, runs)
         rows += [(f"offline rules, {part} transcripts", str(offline.score(part))) for part in ("held out", "tuned")]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from lerim_jobs.cli import by_hand, transfer
 from lerim_jobs.cli.output import age, emit, json_option, note, print_line, table
-from lerim_jobs.cli.state import State, find_project, open_state
+from lerim_jobs.cli.state import State, find_memory, find_project, open_state
 from lerim_jobs.clock import iso
-from lerim_jobs.errors import BadInput
 from lerim_jobs.log.events import MemoryAccessed
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.paths import memory_dir
@@ -19,12 +19,16 @@ from lerim_jobs.views.memories import all_memories
 from lerim_jobs.views.projection import fold_all
 from lerim_jobs.views.projects import PROJECTS, Project, project_stream
 
-__all__ = ["memory", "memory_json"]
+__all__ = ["about_memory", "memory", "memory_json"]
 
 
 @click.group()
 def memory() -> None:
-    """List, show and search memories."""
+    """List, show and search memories; add, change, move them by hand."""
+
+
+for _command in (*by_hand.COMMANDS, *transfer.COMMANDS):
+    memory.add_command(_command)
 
 
 @memory.command("list")
@@ -69,14 +73,9 @@ def search(query: str, name: str | None, limit: int, as_json: bool) -> None:
 def show(memory_id: str, as_json: bool) -> None:
     """Show the memory MEMORY_ID and where it came from."""
     state = open_state()
-    found = [one for key, one in all_memories(state.store).items() if key.startswith(memory_id)]
-    if len(found) != 1:
-        many = "several memories begin with" if found else "there is no memory"
-        raise BadInput(f"{many} {memory_id!r}: `lerim memory list` shows them")
-    one = found[0]
+    one = find_memory(state, memory_id)
     state.store.append(project_stream(one.project_id), [MemoryAccessed(one.project_id, [one.memory_id])])
-    projects = fold_all(state.store, PROJECTS)
-    about = memory_json(one, projects, files_of(state.store, [one.memory_id]))
+    about = about_memory(state, one)
     if as_json:
         emit(about)
         return
@@ -103,6 +102,11 @@ def show(memory_id: str, as_json: bool) -> None:
         print_line(f"{'model':<11} {one.model}")
     if one.reason:
         print_line(f"{'reason':<11} {one.reason}")
+
+
+def about_memory(state: State, one: Memory) -> dict[str, Any]:
+    """`memory_json` of one memory, with its file as it is now."""
+    return memory_json(one, fold_all(state.store, PROJECTS), files_of(state.store, [one.memory_id]))
 
 
 def memory_json(one: Memory, projects: dict[str, Project], files: dict[str, FileState]) -> dict[str, Any]:
