@@ -1,7 +1,11 @@
-"""Memories changed by commands, as a user types them; their files follow at once."""
+"""Memories changed by commands, as a user types them; their files follow at once.
+
+The commands run in this process, which saves a minute; one, on a terminal, is a process of its own.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -11,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from lerim_jobs.cli.main import cli
+from lerim_jobs.errors import JobsError
 from tests.integration.test_cli import refused
 
 
@@ -27,17 +34,15 @@ class Person:
     def lerim(
         self, *arguments: str, expect: int | None = None, given: bytes = b"", cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "lerim_jobs.cli", *arguments],
-            env=self.env,
-            cwd=cwd or self.project,
-            input=given,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        text = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
-        assert expect in (None, done.returncode), text
+        with contextlib.chdir(cwd or self.project):
+            done = CliRunner().invoke(cli, list(arguments), env=self.env, input=given)
+        code, said = done.exit_code, done.stderr
+        if isinstance(done.exception, JobsError):
+            code, said = done.exception.exit_code, f"{said}lerim: {done.exception}"
+        elif done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        text = subprocess.CompletedProcess(list(arguments), code, done.stdout, said)
+        assert expect in (None, code), text
         return text
 
     def memory(self, *arguments: str, given: bytes = b"") -> dict[str, Any]:
@@ -141,17 +146,22 @@ def test_edit_opens_the_editor_on_a_terminal(person: Person) -> None:
 
 
 def _on_a_terminal(person: Person, *arguments: str) -> int:
-    process, terminal = pty.fork()
-    if process == 0:
-        os.chdir(person.project)
-        os.execve(sys.executable, [sys.executable, "-m", "lerim_jobs.cli", *arguments], {**person.env, "TERM": "dumb"})
-    try:
+    terminal, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lerim_jobs.cli", *arguments],
+        env={**person.env, "TERM": "dumb"},
+        cwd=person.project,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    with contextlib.suppress(OSError):
         while os.read(terminal, 4096):
             pass
-    except OSError:
-        pass
     os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    return process.wait(60)
 
 
 def test_exported_and_imported_again_nothing_is_lost_or_doubled(person: Person) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lerim_jobs.log.events import MemoryArchived, MemoryMerged, MemoryRestored, MemoryUpdated
+from lerim_jobs.log.events import MemoryArchived, MemoryMerged, MemoryRedacted, MemoryRestored, MemoryUpdated
 from lerim_jobs.memory.files import render
 from lerim_jobs.memory.hand_edits import read_changes
 from lerim_jobs.memory.publish import write
@@ -171,6 +171,20 @@ def test_an_edited_conflict_file_is_not_overwritten(shop: Shop) -> None:
     shop.publish()
     assert beside.read_text() == "a note"
     assert b"My words." in shop.path("a").read_bytes()
+
+
+def test_a_redacted_memory_leaves_no_version_of_ours_beside(shop: Shop) -> None:
+    shop.add("a")
+    shop.publish()
+    path, plain = shop.path("a"), shop.path("a").read_bytes()
+    shop.edit("a", "Body of a.", "My words.")
+    shop.append("a", MemoryUpdated("a", "About a", "The secret.", 0.8, ["shop"]))
+    shop.publish()
+    assert b"The secret." in path.with_suffix(".conflict.md").read_bytes()
+    path.write_bytes(plain)
+    shop.append("a", MemoryRedacted("a"))
+    shop.publish()
+    assert shop.files() == {}
 
 
 def test_an_edit_of_what_was_archived_meanwhile_brings_it_back(shop: Shop) -> None:
