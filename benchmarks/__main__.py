@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import idle, offline, overhead, scan, searching, throughput, tracing
+from benchmarks import idle, offline, overhead, publishing, scan, searching, throughput, tracing
 
 
 def main() -> None:
@@ -42,6 +42,7 @@ def _all(place: Path, runs: int) -> list[tuple[str, str]]:
     rows = [*_starts(place, runs), *scan.measure(place, runs), *overhead.measure(place, runs)]
     rows += tracing.measure(place, runs)
     rows += throughput.measure(place / "throughput", runs)
+    rows += publishing.measure(place, runs)
     rows += [(f"offline rules, {part} transcripts", str(offline.score(part))) for part in ("held out", "tuned")]
     return rows + searching.measure(place, 2000 * runs)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lerim_jobs.cli import by_hand, transfer
 from lerim_jobs.cli.history import history_command, undo_memory
 from lerim_jobs.cli.memory_show import show
 from lerim_jobs.cli.output import age, emit, json_option, note, table
@@ -20,17 +21,16 @@ from lerim_jobs.views.memories import all_memories
 from lerim_jobs.views.projection import fold_all
 from lerim_jobs.views.projects import PROJECTS, Project
 
-__all__ = ["memory", "memory_json"]
+__all__ = ["about_memory", "memory", "memory_json"]
 
 
 @click.group()
 def memory() -> None:
-    """List, show and search memories; see what happened to them, take it back, remove what they said."""
+    """List, show and search memories; change them by hand; see what happened to them, take it back, remove it."""
 
 
-memory.add_command(history_command)
-memory.add_command(undo_memory)
-memory.add_command(redact_command)
+for _command in (show, history_command, undo_memory, redact_command, *by_hand.COMMANDS, *transfer.COMMANDS):
+    memory.add_command(_command)
 
 
 @memory.command("list")
@@ -76,9 +76,6 @@ def search(query: str, name: str | None, as_of: str | None, limit: int, as_json:
     _print(state, search_memories(index, state.store, query, project_ids=projects, limit=limit), as_json)
 
 
-memory.add_command(show)
-
-
 def _known(state: State, project_id: str | None, as_of: str | None) -> dict[str, Memory]:
     """The memories now, or as they were."""
     if not as_of:
@@ -86,6 +83,11 @@ def _known(state: State, project_id: str | None, as_of: str | None) -> dict[str,
     from lerim_jobs.memory.asof import as_of_ms, memories_at
 
     return memories_at(state.store, as_of_ms(as_of), project_ids=[project_id] if project_id else None)
+
+
+def about_memory(state: State, one: Memory) -> dict[str, Any]:
+    """`memory_json` of one memory, with its file as it is now."""
+    return memory_json(one, fold_all(state.store, PROJECTS), files_of(state.store, [one.memory_id]))
 
 
 def memory_json(one: Memory, projects: dict[str, Project], files: dict[str, FileState]) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from lerim_jobs import config
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import BadInput
 from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.memory.memory import Memory
 from lerim_jobs.paths import Home
 from lerim_jobs.paths import home as home_of
+from lerim_jobs.views.memories import find_ids, load_memories
 from lerim_jobs.views.projects import Project, active_projects
 
-__all__ = ["State", "find_project", "open_state", "project_here"]
+__all__ = ["State", "find_memory", "find_project", "open_state", "project_here", "project_or_here"]
 
 
 class State(NamedTuple):
@@ -42,6 +44,23 @@ def find_project(state: State, name: str) -> Project:
             return project
     known = ", ".join(project.name for project in projects.values()) or "none: `lerim project add PATH`"
     raise BadInput(f"there is no project {name!r}; there are {known}")
+
+
+def find_memory(state: State, memory_id: str) -> Memory:
+    """The memory whose id is this, or the only one whose id begins so. Raises BadInput."""
+    found = find_ids(state.store, memory_id)
+    if len(found) != 1:
+        many = "several memories begin with" if found else "there is no memory"
+        raise BadInput(f"{many} {memory_id!r}: `lerim memory list` shows them")
+    return load_memories(state.store, found)[0]
+
+
+def project_or_here(state: State, name: str | None) -> Project:
+    """The named project, or the one the current folder is in. Raises BadInput."""
+    found = find_project(state, name) if name else project_here(state)
+    if found is None:
+        raise BadInput("the current folder is in no registered project: name one with --project")
+    return found
 
 
 def project_here(state: State) -> Project | None:

@@ -75,7 +75,7 @@ class Scan(msgspec.Struct):
 
 def scan(folder: Path) -> Scan:
     """Look at everything once. Left-over temporary files of processes that are gone are removed on the way."""
-    found = Scan(folder.is_dir())
+    found = Scan(os.path.isdir(folder))
     if not found.is_there:
         return found
     if not _is_inside(folder, ""):
@@ -140,11 +140,11 @@ def replace(folder: Path, path: str, data: bytes, *, over: set[str]) -> bool:
     return True
 
 
-def discard(folder: Path, path: str, *, only: set[str]) -> None:
-    """Remove the file if its digest is in `only`; one that is not there is fine. Raises LeftAlone."""
+def discard(folder: Path, path: str, *, only: set[str] | None) -> None:
+    """Remove the file if its digest is in `only` (None: whatever it holds); one that is not there is fine. Raises LeftAlone."""
     with _leaving("removed"), suppress(FileNotFoundError):
         _check(folder, path)
-        if digest(read(folder, path)) not in only:
+        if only is not None and digest(read(folder, path)) not in only:
             raise LeftAlone("it was changed by hand: left alone")
         (folder / path).unlink()
 

@@ -121,7 +121,7 @@ def _id_for(changes: Changes, path: str) -> tuple[str, bool]:
 
 
 def _deleted(changes: Changes, homeless: set[str]) -> None:
-    for memory_id in sorted(homeless - changes.paths.keys() - changes.left):
+    for memory_id in sorted(homeless - changes.paths.keys()):
         state = changes.found.states[memory_id]
         if state.path and state.status == "active":
             changes.add(memory_id, state.version, MemoryArchived(memory_id, "its file was deleted"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -46,7 +47,7 @@ def write(changes: Changes, states: dict[str, FileState], load: Callable[[Sequen
                 elif state.has_file or memory.memory_id in changes.paths:
                     _put(changes, memory, state, path, taken, result)
                 else:
-                    _take_away(changes, state, path, result)
+                    _take_away(changes, memory, state, path, result)
             except LeftAlone as why:
                 result.problems.append(Problem(disk.shown(path or default_path(memory)), str(why)))
     return result
@@ -65,7 +66,7 @@ def _is_stale(changes: Changes, state: FileState) -> bool:
 def _put(changes: Changes, memory: Memory, state: FileState, path: str, taken: set[str], result: Written) -> None:
     folder, key = changes.found.folder, memory.memory_id
     if memory.status in ("undone", "redacted") or key in changes.gone:
-        _take_away(changes, state, path, result)
+        _take_away(changes, memory, state, path, result)
         return
     wanted = _place(memory, path)
     if wanted != path:
@@ -76,18 +77,18 @@ def _put(changes: Changes, memory: Memory, state: FileState, path: str, taken: s
     data = render(memory)
     over = {state.digest, changes.seen.get(key, "")}
     result.written += disk.replace(folder, wanted, data, over=over)
-    _clear_beside(changes, state, path)
+    _clear_beside(changes, memory, state, path)
     file = PublishedFile(key, wanted, digest(data), memory.version)
     if _state_of(file) != _state_of(state):
         result.files.append(file)
 
 
-def _take_away(changes: Changes, state: FileState, path: str, result: Written) -> None:
+def _take_away(changes: Changes, memory: Memory, state: FileState, path: str, result: Written) -> None:
     """The memory has no file any more; one that somebody edited was left before."""
     if path:
         disk.discard(changes.found.folder, path, only={state.digest, changes.seen.get(state.memory_id, "")})
         result.removed += state.memory_id not in changes.found.missing
-    _clear_beside(changes, state, path)
+    _clear_beside(changes, memory, state, path)
     result.files.append(PublishedFile(state.memory_id, "", "", state.version))
 
 
@@ -97,10 +98,12 @@ def _put_beside(changes: Changes, memory: Memory, state: FileState, path: str, r
     result.files.append(PublishedFile(memory.memory_id, path, state.digest, state.published, memory.version))
 
 
-def _clear_beside(changes: Changes, state: FileState, path: str) -> None:
-    """A conflict that is over needs no version of ours any more."""
+def _clear_beside(changes: Changes, memory: Memory, state: FileState, path: str) -> None:
+    """A conflict that is over needs no version of ours any more; one that a person changed is theirs and stays."""
     if state.conflict and path:
-        disk.discard(changes.found.folder, beside(path), only={_digest_at(changes, state.memory_id, state.conflict)})
+        only = None if memory.status == "redacted" else {_digest_at(changes, state.memory_id, state.conflict)}
+        with suppress(LeftAlone):
+            disk.discard(changes.found.folder, beside(path), only=only)
 
 
 def _digest_at(changes: Changes, memory_id: str, version: int) -> str:

@@ -5,6 +5,7 @@ The publish stage and the commands that change memories by hand both go through 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def publish(
     gone, ConflictError when a memory moved meanwhile.
     """
     path = Path(project.path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise BadInput(f"the folder of project {project.name!r} is gone: {project.path!r}")
     found, checkout = survey(store, project), checkout_of(path)
     is_switched = bool(project.checkout) and checkout != project.checkout

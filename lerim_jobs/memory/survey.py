@@ -62,7 +62,7 @@ def survey(store: Store, project: Project) -> Survey:
 
 def needs_publish(store: Store, project: Project) -> bool:
     """Whether a publish would find anything to do: for a sync that has nothing else to do in this project."""
-    if not Path(project.path).is_dir():
+    if not os.path.isdir(project.path):
         return False
     found = survey(store, project)
     if any(path not in found.known for path in found.changed):

@@ -12,7 +12,7 @@ from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory, apply
 from lerim_jobs.views.projection import View, catch_up, fold_all
 
-__all__ = ["MEMORIES", "all_memories", "load_memories", "memory_stream"]
+__all__ = ["MEMORIES", "all_memories", "find_ids", "load_memories", "memory_stream"]
 
 
 def memory_stream(memory_id: str) -> str:
@@ -32,6 +32,14 @@ def load_memories(store: Store, memory_ids: Iterable[str]) -> list[Memory]:
     decoder = msgspec.json.Decoder(Memory)
     found = (store.doc(MEMORIES.name, memory_id) for memory_id in memory_ids)
     return [decoder.decode(value) for value in found if value is not None]
+
+
+def find_ids(store: Store, beginning: str) -> list[str]:
+    """The id itself when there is one, else every id that begins so. The memories are not read."""
+    catch_up(store, MEMORIES)
+    if not beginning or store.doc(MEMORIES.name, beginning) is not None:
+        return [beginning] if beginning else []
+    return [key for key, _ in store.docs(MEMORIES.name) if key.startswith(beginning)]
 
 
 MEMORIES: View[Memory] = View(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from lerim_jobs.log.events import StageStarted
 from tests.e2e.traces import whole_trace
 from tests.e2e.world import World
-from tests.model_server import ModelServer, status
+from tests.model_server import ModelServer, status, tools
 from tests.transcripts import claude_lines, write_claude, write_codex
+from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("one machine")
 LONG = [f"REMEMBER: fact {n} is kept. {'Some words about the shop. ' * 30}" for n in range(12)]
@@ -185,6 +187,61 @@ def test_hand_edits_survive_and_deleted_files_archive(shared: World, model: Mode
     assert (memory["title"], memory["confidence"], memory["path"]) == ("carts live in Redis", 0.95, str(cart))
     assert "confidence: 0.95" in cart.read_text("utf-8")
     assert not deploy.exists()
+
+
+def test_a_file_edited_while_maintain_changes_its_memory_keeps_both(
+    shared: World, model: ModelServer, ids: list[str]
+) -> None:
+    shared.session(ids[0], ["REMEMBER: carts live in Redis.", "REMEMBER: baskets are kept in Redis."])
+    shared.sync()
+    carts, baskets = sorted(shared.memories(), key=lambda one: one["title"], reverse=True)
+    path = Path(carts["path"])
+    merge = {
+        "survivor": carts["memory_id"],
+        "absorbed": [baskets["memory_id"]],
+        "title": "Carts and baskets live in Redis",
+        "body": "Both are kept in Redis.",
+        "reason": "the same thing",
+    }
+    before = model.asked("lead-model")
+    model.script(tools(("merge_memories", merge), wait_s=3), model="lead-model")
+    (asked,) = shared.json("maintain", "--project", shared.name, "--no-wait")
+    until(lambda: model.asked("lead-model") > before, 20, what="a question to the curator's model")
+    path.write_text(path.read_text("utf-8").replace("confidence: 0.8", "confidence: 0.95"), "utf-8")
+    done = shared.json("jobs", "watch", asked["job_id"])[-1]
+    assert (done["memories"]["merged"], done["files"]["edited"], done["files"]["problems"]) == (1, 1, [])
+    (memory,) = shared.memories()
+    assert (memory["title"], memory["body"]) == ("Carts and baskets live in Redis", "Both are kept in Redis.")
+    assert (memory["confidence"], memory["path"]) == (0.95, str(path))
+    text = path.read_text("utf-8")
+    assert "confidence: 0.95" in text
+    assert "Both are kept in Redis." in text
+
+
+def test_a_sync_without_new_sessions_takes_hand_edits_and_new_files_in(
+    shared: World, model: ModelServer, ids: list[str]
+) -> None:
+    shared.session(ids[0], ["REMEMBER: carts live in Redis."])
+    shared.sync()
+    (memory,) = shared.memories()
+    path = Path(memory["path"])
+    assert shared.sync()["files"]["written"] == 0
+    path.write_text(path.read_text("utf-8").replace("confidence: 0.8", "confidence: 0.95"), "utf-8")
+    path.with_name("money.md").write_text("# Money is integers\n\nCents.\n", "utf-8")
+    path.with_name("broken.md").write_text("---\ntitle: [\n---\n", "utf-8")
+    done = shared.sync()
+    assert (done["model_calls"], done["files"]["edited"], done["files"]["added"]) == (0, 1, 1)
+    assert "line 2" in done["files"]["problems"][0]["problem"] or "line 3" in done["files"]["problems"][0]["problem"]
+    assert sorted((one["title"], one["confidence"]) for one in shared.memories()) == [
+        ("Money is integers", 1.0),
+        ("carts live in Redis", 0.95),
+    ]
+    whole_trace(shared, done["job_id"])
+    assert not any("publish" in row.stage for row in _stages(shared, shared.sync()["job_id"]))
+
+
+def _stages(world: World, job_id: str) -> list[StageStarted]:
+    return [row.event for row in world.events(job_id) if isinstance(row.event, StageStarted)]
 
 
 def test_odd_files_are_counted_and_never_fatal(shared: World, model: ModelServer, ids: list[str]) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from lerim_jobs.log.events import MemoryArchived, MemoryMerged, MemoryRestored, MemoryUpdated
+from lerim_jobs.log.events import (
+    MemoryArchived,
+    MemoryMerged,
+    MemoryRedacted,
+    MemoryRestored,
+    MemoryReverted,
+    MemoryUpdated,
+)
 from lerim_jobs.memory.files import render
 from lerim_jobs.memory.hand_edits import read_changes
 from lerim_jobs.memory.publish import write
@@ -171,6 +178,27 @@ def test_an_edited_conflict_file_is_not_overwritten(shop: Shop) -> None:
     shop.publish()
     assert beside.read_text() == "a note"
     assert b"My words." in shop.path("a").read_bytes()
+    beside.unlink()
+    shop.publish()
+    beside.write_text(beside.read_text() + "my note")
+    shop.edit("a", "version: 1", "version: 2")
+    assert shop.publish() == {"written": 1, "edited": 1}
+    assert beside.read_text().endswith("my note")
+    assert shop.publish() == {}
+
+
+def test_a_redacted_memory_leaves_no_version_of_ours_beside(shop: Shop) -> None:
+    shop.add("a")
+    shop.publish()
+    path, plain = shop.path("a"), shop.path("a").read_bytes()
+    shop.edit("a", "Body of a.", "My words.")
+    shop.append("a", MemoryUpdated("a", "About a", "The secret.", 0.8, ["shop"]))
+    shop.publish()
+    assert b"The secret." in path.with_suffix(".conflict.md").read_bytes()
+    path.write_bytes(plain)
+    shop.append("a", MemoryRedacted("a"))
+    shop.publish()
+    assert shop.files() == {}
 
 
 def test_an_edit_of_what_was_archived_meanwhile_brings_it_back(shop: Shop) -> None:
@@ -228,6 +256,22 @@ def test_a_change_between_reading_and_writing_is_left_for_next_time(
     monkeypatch.undo()
     assert shop.publish() == {"written": 1, "edited": 1}
     assert (shop.memories["a"].title, shop.memories["a"].body) == ("New title", "My words.")
+
+
+def test_a_file_edited_just_before_its_removal_is_not_removed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.add("a")
+    shop.publish()
+    shop.append("a", MemoryReverted("a", 0, "undone", "decision", "T", "B", 0.5))
+
+    def late(*given: Any) -> Any:
+        shop.edit("a", "Body of a.", "My words.")
+        return write(*given)
+
+    monkeypatch.setattr("lerim_jobs.memory.publishing.write", late)
+    assert "changed by hand: left alone" in problems(shop.publish())
+    monkeypatch.undo()
+    assert "its memory is undone: left alone" in problems(shop.publish())
+    assert b"My words." in shop.path("a").read_bytes()
 
 
 def test_a_memory_that_moves_while_an_edit_is_read_is_decided_again(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerim_jobs.config import Decay
@@ -147,6 +147,7 @@ def test_every_text_is_a_text_whatever_yaml_thinks() -> None:
     assert yaml.safe_load(front)["tags"] == words
 
 
+@settings(deadline=None)
 @given(
     title=st.text(min_size=1, max_size=150).filter(lambda text: one_line(text) != ""),
     body=st.text(max_size=400).filter(lambda text: "proof:" not in text and "<<<<<<<" not in text),
@@ -161,11 +162,13 @@ def test_what_is_written_is_read_back(title: str, body: str, tags: list[str], co
     assert parse(render(memory).replace(b"\n", b"\r\n")) == found
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_no_bytes_crash_the_reader(data: bytes, has_front: bool) -> None:
     parse(b"---\nid: x\n" + data + b"\n---\nbody" if has_front else data)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="-:[]{}&*!|>'\"%@`#?, \n\tax0", max_size=120))
 def test_no_front_matter_crashes_the_reader(text: str) -> None:
     parse(f"---\n{text}\n---\nbody".encode())

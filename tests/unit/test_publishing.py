@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -119,11 +121,9 @@ def test_the_mode_of_a_file_stays_and_nothing_temporary_is_left(shop: Shop) -> N
 
 
 def _dead() -> str:
-    process = os.fork()
-    if process == 0:
-        os._exit(0)
-    os.waitpid(process, 0)
-    return f".lerim-{process}-abcd.tmp"
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return f".lerim-{process.pid}-abcd.tmp"
 
 
 def test_a_full_or_read_only_disk_is_a_problem_not_a_crash(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
