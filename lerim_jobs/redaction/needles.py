@@ -43,7 +43,10 @@ class Needle(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Needles:
-    """`everywhere` within any text, `whole` (squeezed) only as a whole value, `quotes` in their own turns."""
+    """`everywhere` within any text, `whole` (squeezed) only as a whole value, `quotes` in their own turns.
+
+    Each of `whole` has a needle too, for whole values in JSON that stands in the middle of a text.
+    """
 
     everywhere: tuple[Needle, ...] = ()
     pattern: re.Pattern[str] | None = None
@@ -55,7 +58,7 @@ class Needles:
         """Whether JSON text may hold something to remove: cheap, and never wrong when it says no."""
         if self.pattern or (self.memory_id and self.memory_id in raw):
             return True
-        return any(needle.token in raw for needle in self.everywhere) or any(_token(one) in raw for one in self.whole)
+        return any(needle.token in raw for needle in self.everywhere)
 
     def sub(self, text: str) -> tuple[str, list[str]]:
         """The text without them, and what was removed."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
 from lerim_jobs.errors import BadInput, ConflictError
 from lerim_jobs.jobs.claims import Effect
@@ -52,6 +52,10 @@ class Life(RuleBasedStateMachine):
         return self.clock
 
     # --- who changes memories ---
+    @initialize(target=jobs)
+    def first_sync(self) -> str:
+        return self.sync([(n, 0) for n in range(len(FACTS))], updates=False)
+
     @rule(target=jobs, chosen=st.lists(st.tuples(facts, picks), min_size=1, max_size=4), updates=st.booleans())
     def sync(self, chosen: list[tuple[int, int]], updates: bool) -> str:
         """A session's candidates, added or laid upon what is known."""
@@ -86,7 +90,7 @@ class Life(RuleBasedStateMachine):
         job_id, known = self._job("maintain"), self._active()
         proposals = []
         if known:
-            one, two = known[pick % len(known)], known[other % len(known)]
+            one, two = known[pick % len(known)], known[(pick + other) % len(known)]
             proposals.append(Proposal("archive", memory_id=one.memory_id, version=one.version, reason="old"))
             if not archive:
                 proposals = [
@@ -95,6 +99,11 @@ class Life(RuleBasedStateMachine):
                     )
                 ]
         return job_id, self._check(proposals, [], job_id)
+
+    @rule(target=jobs, pick=picks, other=st.integers(1, 3))
+    def maintain(self, pick: int, other: int) -> str:
+        """Decided and committed at once."""
+        return self.commit_a_maintain(self.plan_a_maintain(pick, other, False))
 
     @rule(target=jobs, plan=consumes(plans))
     def commit_a_maintain(self, plan: tuple[str, Verdict]) -> str:
@@ -190,6 +199,7 @@ class Life(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Rebuilt views are the bytes that were kept step by step, and those are the folds of the streams."""
+        all_memories(self.store)
         kept = self.store.docs(MEMORIES.name)
         rebuild(self.store, MEMORIES)
         assert self.store.docs(MEMORIES.name) == kept

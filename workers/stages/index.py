@@ -20,6 +20,7 @@ from lerim_jobs import ids
 from lerim_jobs.jobs.claims import Effect
 from lerim_jobs.jobs.plans import SessionPlan, after_index
 from lerim_jobs.log.events import Event, SessionIndexed, SessionScheduled
+from lerim_jobs.memory.memory import REDACTED
 from lerim_jobs.sessions import discovery, projects, transcript
 from lerim_jobs.sessions.reader import Checkpoint, Found, Reading, read
 from lerim_jobs.sessions.transcript import Turn
@@ -128,6 +129,10 @@ def _read_file(ctx: StageContext, scan: _Scan, file: Found, session: Session | N
     turns = _numbered(reading.turns, scan.sessions.get(stream), checkpoint)
     blob = transcript.encode(transcript.Segment(reading.agent, reading.session_id, turns)) if turns else None
     event = _indexed(ctx, file, reading, turns, blob)
+    known = scan.sessions.get(stream)
+    if known and REDACTED in (known.title or ""):
+        # Agents write a session's title again and again: what was taken out of it stays out.
+        event = msgspec.structs.replace(event, title=None)
     if turns and blob:
         scan.blobs.append(blob)
         scan.segments.setdefault(stream, []).extend(turns)
