@@ -41,7 +41,7 @@ from lerim_jobs.tracing.record import SpanEvent, SpanRecord
 from lerim_jobs.tracing.spans import SpanStore
 from lerim_jobs.views.jobs import JOBS
 from lerim_jobs.views.memories import MEMORIES, all_memories
-from lerim_jobs.views.projection import catch_up, find, rebuild
+from lerim_jobs.views.projection import View, catch_up, find, rebuild
 from lerim_jobs.views.projects import PROJECTS
 from lerim_jobs.views.sessions import SESSIONS
 
@@ -50,6 +50,7 @@ SAID = f'We decided that the code of the "{MARKER}" vault\nis kept by naïve Ann
 OTHER = "We decided to use Postgres, and nobody minds."
 TITLE = f"The code of the {MARKER} vault is kept by Ann"
 STREAM = "session-codex-1"
+VIEWS: list[View[Any]] = [JOBS, MEMORIES, PROJECTS, SESSIONS]
 
 
 @dataclass
@@ -132,7 +133,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     (home.logs / "worker.log").write_text(f"debug: {json.dumps(SAID)}\nother\n")
     made = Machine(tmp_path, home, store)
     made.publish()
-    for view in (JOBS, MEMORIES, PROJECTS, SESSIONS):
+    for view in VIEWS:
         catch_up(store, view)
     index = SearchIndex(home.search)
     index.catch_up(all_memories(store).values(), position=store.position())
@@ -171,7 +172,7 @@ def check_whole(machine: Machine) -> None:
         assert all(find_quote(said, quote.text) for quote in memory.quotes)
     answer_blob = next(row.event for row in store.read("job-j") if isinstance(row.event, ModelCalled)).answer_blob
     assert store.doc("_journal:j", "extract:1:0/rh/0") == answer_blob.encode()
-    for view in (JOBS, MEMORIES, PROJECTS, SESSIONS):
+    for view in VIEWS:
         catch_up(store, view)
         before = store.docs(view.name)
         rebuild(store, view)

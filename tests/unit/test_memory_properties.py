@@ -54,11 +54,14 @@ class Life(RuleBasedStateMachine):
     # --- who changes memories ---
     @initialize(target=jobs)
     def first_sync(self) -> str:
-        return self.sync([(n, 0) for n in range(len(FACTS))], updates=False)
+        return self._synced([(n, 0) for n in range(len(FACTS))], updates=False)
 
     @rule(target=jobs, chosen=st.lists(st.tuples(facts, picks), min_size=1, max_size=4), updates=st.booleans())
     def sync(self, chosen: list[tuple[int, int]], updates: bool) -> str:
         """A session's candidates, added or laid upon what is known."""
+        return self._synced(chosen, updates)
+
+    def _synced(self, chosen: list[tuple[int, int]], updates: bool) -> str:
         job_id = self._job("sync")
         candidates = [
             Candidate("decision", FACTS[n], f"We {FACTS[n]}. {'Again. ' * (n + p)}", 0.8, TURNS[n].text)
@@ -87,6 +90,19 @@ class Life(RuleBasedStateMachine):
     @rule(target=plans, pick=picks, other=picks, archive=st.booleans())
     def plan_a_maintain(self, pick: int, other: int, archive: bool) -> tuple[str, Verdict]:
         """Decided now, committed later: in between anything may happen."""
+        return self._planned(pick, other, archive)
+
+    @rule(target=jobs, pick=picks, other=st.integers(1, 3))
+    def maintain(self, pick: int, other: int) -> str:
+        """Decided and committed at once."""
+        return self._committed(self._planned(pick, other, False))
+
+    @rule(target=jobs, plan=consumes(plans))
+    def commit_a_maintain(self, plan: tuple[str, Verdict]) -> str:
+        """It takes effect whole, or not at all because a memory moved on."""
+        return self._committed(plan)
+
+    def _planned(self, pick: int, other: int, archive: bool) -> tuple[str, Verdict]:
         job_id, known = self._job("maintain"), self._active()
         proposals = []
         if known:
@@ -100,14 +116,7 @@ class Life(RuleBasedStateMachine):
                 ]
         return job_id, self._check(proposals, [], job_id)
 
-    @rule(target=jobs, pick=picks, other=st.integers(1, 3))
-    def maintain(self, pick: int, other: int) -> str:
-        """Decided and committed at once."""
-        return self.commit_a_maintain(self.plan_a_maintain(pick, other, False))
-
-    @rule(target=jobs, plan=consumes(plans))
-    def commit_a_maintain(self, plan: tuple[str, Verdict]) -> str:
-        """It takes effect whole, or not at all because a memory moved on."""
+    def _committed(self, plan: tuple[str, Verdict]) -> str:
         job_id, verdict = plan
         moved = any(self.store.version(effect.stream) != effect.expected for effect in verdict.effects)
         assert self._commit(verdict.effects, job_id, "curate:p") is not moved
