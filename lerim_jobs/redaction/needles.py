@@ -37,10 +37,10 @@ _FLAGS = re.compile(r"^\(\?([aiLmsux]+)\)")
 class Needles:
     """`literals` within any text, `quoted` as the whole of a JSON string within any text, `whole` (squeezed) as a whole value.
 
-    `tokens` has, for each of them, the parts that no escaping changes: without all of them in a text it cannot be there.
+    `tokens` are parts of them that no escaping changes: a text without any of these holds none of them.
     """
 
-    tokens: tuple[tuple[str, ...], ...] = ()
+    tokens: frozenset[str] = frozenset()
     literals: re.Pattern[str] | None = None
     quoted: re.Pattern[str] | None = None
     pattern: re.Pattern[str] | None = None
@@ -71,7 +71,7 @@ class Needles:
         return text, removed
 
     def _known_in(self, text: str) -> bool:
-        return any(all(token in text for token in tokens) for tokens in self.tokens)
+        return any(token in text for token in self.tokens)
 
 
 def of_texts(texts: Iterable[str], quotes: Iterable[Quote], memory_id: str) -> Needles:
@@ -82,7 +82,7 @@ def of_texts(texts: Iterable[str], quotes: Iterable[Quote], memory_id: str) -> N
     short = {text for text in said if _SHORTEST <= len(text) < LONG}
     short_quotes = tuple(quote for quote in quotes if 0 < len(squeeze(quote.text)) < LONG)
     return Needles(
-        tokens=tuple(map(_tokens, (*long, *short))),
+        tokens=frozenset(map(_token, (*long, *short))),
         literals=_any_of(long),
         quoted=re.compile(rf'(\\*")\s*(?:{_alternatives(short)})\s*(\\*")') if short else None,
         whole=frozenset(short),
@@ -112,7 +112,7 @@ def of_literals(needles: Needles, literals: Iterable[str]) -> Needles:
     """The pattern and, wherever they stand otherwise escaped, the texts that it matched."""
     found = {one.strip() for one in literals if len(one.strip()) >= _LITERAL and _VARIES.search(one.strip())}
     kept = _longest_first(found)[:_MAX_LITERALS]
-    return Needles(tokens=tuple(map(_tokens, kept)), literals=_any_of(kept), pattern=needles.pattern)
+    return Needles(tokens=frozenset(map(_token, kept)), literals=_any_of(kept), pattern=needles.pattern)
 
 
 def squeeze(text: str) -> str:
@@ -168,6 +168,5 @@ def _char(char: str) -> str:
     return rf"(?:{slashes}{re.escape(char)}|(?i:{escaped}))"
 
 
-def _tokens(text: str) -> tuple[str, ...]:
-    """The longest first, because it is the rarest."""
-    return tuple(_longest_first(set(_TOKEN.findall(text)))[:5])
+def _token(text: str) -> str:
+    return max(_TOKEN.findall(text), key=len, default="")

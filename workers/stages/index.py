@@ -129,9 +129,9 @@ def _read_file(ctx: StageContext, scan: _Scan, file: Found, session: Session | N
     turns = _numbered(reading.turns, scan.sessions.get(stream), checkpoint)
     blob = transcript.encode(transcript.Segment(reading.agent, reading.session_id, turns)) if turns else None
     event = _indexed(ctx, file, reading, turns, blob)
-    known = scan.sessions.get(stream)
-    if known and REDACTED in (known.title or ""):
-        # Agents write a session's title again and again: what was taken out of it stays out.
+    alike = {stream, *scan.beginnings.get(reading.first_key or "", ())} & scan.sessions.keys()
+    if any(REDACTED in (scan.sessions[one].title or "") for one in alike):
+        # Agents write a session's title again and again, also into forks: what was taken out of it stays out.
         event = msgspec.structs.replace(event, title=None)
     if turns and blob:
         scan.blobs.append(blob)
