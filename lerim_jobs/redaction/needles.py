@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import msgspec
-
 from lerim_jobs.errors import BadInput
 from lerim_jobs.log.events import Quote
 from lerim_jobs.memory.memory import REDACTED
@@ -24,28 +22,27 @@ LONG = 20
 
 _SHORTEST = 4
 _LITERAL = 8
-_MAX_LITERALS = 2000
+_MAX_LITERALS = 500
 _DONE = r"\[REDACTED(?::[a-z-]{1,20})?\]"
 # White space as it stands in texts, in JSON (escaped once or more), and in markdown quotes.
 _SPACE = r"(?:\s|\\+[nrtfv]|\\+u00(?:0[9a-dA-D]|[aA]0)|(?<=\n)>)+"
+# What may be written down in more than one way.
+_VARIES = re.compile(r"[^!#-&(-\[\]-~]")
 _TOKEN = re.compile(r"[A-Za-z0-9]+")
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
 _FLAGS = re.compile(r"^\(\?([aiLmsux]+)\)")
 
 
-class Needle(msgspec.Struct, frozen=True):
-    """`token` is the longest part that no escaping changes: without it in a text there is nothing to look for."""
-
-    token: str
-    regex: re.Pattern[str]
-    put: str = REDACTED
-
-
 @dataclass(frozen=True, slots=True)
 class Needles:
-    """`everywhere` within any text, `whole` (squeezed) only as a whole value, `quotes` in their own turns."""
+    """`literals` within any text, `quoted` as the whole of a JSON string within any text, `whole` (squeezed) as a whole value.
 
-    everywhere: tuple[Needle, ...] = ()
+    `tokens` are parts of them that no escaping changes: a text without any of these holds none of them.
+    """
+
+    tokens: frozenset[str] = frozenset()
+    literals: re.Pattern[str] | None = None
+    quoted: re.Pattern[str] | None = None
     pattern: re.Pattern[str] | None = None
     whole: frozenset[str] = frozenset()
     quotes: tuple[Quote, ...] = ()
@@ -55,21 +52,26 @@ class Needles:
         """Whether JSON text may hold something to remove: cheap, and never wrong when it says no."""
         if self.pattern or (self.memory_id and self.memory_id in raw):
             return True
-        return any(needle.token in raw for needle in self.everywhere) or any(_token(one) in raw for one in self.whole)
+        return self._known_in(raw)
 
     def sub(self, text: str) -> tuple[str, list[str]]:
         """The text without them, and what was removed."""
         removed: list[str] = []
-        for needle in self.everywhere:
-            if needle.token in text:
-                removed += [match.group() for match in needle.regex.finditer(text)]
-                text = needle.regex.sub(needle.put, text)
+        if self.tokens and self._known_in(text):
+            if self.literals:
+                text = self.literals.sub(lambda match: _put(match, removed), text)
+            if self.quoted:
+                removed += [match.group() for match in self.quoted.finditer(text)]
+                text = self.quoted.sub(rf"\g<1>{REDACTED}\g<2>", text)
         if self.pattern:
             text = self.pattern.sub(lambda match: _put(match, removed), text)
         if self.whole and squeeze(text) in self.whole:
             removed.append(text)
             text = REDACTED
         return text, removed
+
+    def _known_in(self, text: str) -> bool:
+        return any(token in text for token in self.tokens)
 
 
 def of_texts(texts: Iterable[str], quotes: Iterable[Quote], memory_id: str) -> Needles:
@@ -78,9 +80,15 @@ def of_texts(texts: Iterable[str], quotes: Iterable[Quote], memory_id: str) -> N
     said = {squeeze(text) for text in (*texts, *(quote.text for quote in quotes))} - {"", REDACTED}
     long = {piece for text in said for piece in (text, *_pieces(text)) if len(piece) >= LONG}
     short = {text for text in said if _SHORTEST <= len(text) < LONG}
-    needles = [*map(_needle, sorted(long, key=lambda one: (-len(one), one))), *map(_quoted_needle, sorted(short))]
     short_quotes = tuple(quote for quote in quotes if 0 < len(squeeze(quote.text)) < LONG)
-    return Needles(tuple(needles), None, frozenset(short), short_quotes, memory_id)
+    return Needles(
+        tokens=frozenset(map(_token, (*long, *short))),
+        literals=_any_of(long),
+        quoted=re.compile(rf'(\\*")\s*(?:{_alternatives(short)})\s*(\\*")') if short else None,
+        whole=frozenset(short),
+        quotes=short_quotes,
+        memory_id=memory_id,
+    )
 
 
 def of_pattern(pattern: str) -> Needles:
@@ -102,8 +110,9 @@ def of_pattern(pattern: str) -> Needles:
 
 def of_literals(needles: Needles, literals: Iterable[str]) -> Needles:
     """The pattern and, wherever they stand otherwise escaped, the texts that it matched."""
-    found = sorted({one.strip() for one in literals if len(one.strip()) >= _LITERAL}, key=lambda one: (-len(one), one))
-    return Needles(tuple(map(_needle, found[:_MAX_LITERALS])), needles.pattern)
+    found = {one.strip() for one in literals if len(one.strip()) >= _LITERAL and _VARIES.search(one.strip())}
+    kept = _longest_first(found)[:_MAX_LITERALS]
+    return Needles(tokens=frozenset(map(_token, kept)), literals=_any_of(kept), pattern=needles.pattern)
 
 
 def squeeze(text: str) -> str:
@@ -128,13 +137,16 @@ def _pieces(text: str) -> Iterator[str]:
     return (piece.strip() for piece in _SENTENCE.split(text))
 
 
-def _needle(text: str) -> Needle:
-    return Needle(_token(text), re.compile(_literal(text)))
+def _any_of(texts: Iterable[str]) -> re.Pattern[str] | None:
+    return re.compile(found) if (found := _alternatives(texts)) else None
 
 
-def _quoted_needle(text: str) -> Needle:
-    """A short text as the whole of a JSON string inside a longer text."""
-    return Needle(_token(text), re.compile(rf'(\\*")\s*{_literal(text)}\s*(\\*")'), rf"\g<1>{REDACTED}\g<2>")
+def _alternatives(texts: Iterable[str]) -> str:
+    return "|".join(map(_literal, _longest_first(texts)))
+
+
+def _longest_first(texts: Iterable[str]) -> list[str]:
+    return sorted(texts, key=lambda one: (-len(one), one))
 
 
 def _literal(text: str) -> str:

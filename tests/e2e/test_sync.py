@@ -7,8 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
+import redis
 
-from lerim_jobs.log.events import StageStarted
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.events import MemoryAccessed, StageStarted
+from lerim_jobs.log.sqlite import SqliteStore
 from tests.e2e.traces import whole_trace
 from tests.e2e.world import World
 from tests.model_server import ModelServer, status, tools
@@ -282,3 +285,116 @@ def test_a_session_of_an_unknown_folder_waits_for_its_project(
     shared.lerim("project", "add", str(later))
     assert shared.sync()["memories"]["added"] == 1
     shared.lerim("project", "remove", later.name)
+
+
+def test_a_redacted_secret_is_in_no_byte_of_the_machine_and_does_not_come_back(
+    shared: World, model: ModelServer, ids: list[str]
+) -> None:
+    marker = f"ZQX-{shared.name[-6:]}-MARKER"
+    says = [f'REMEMBER: the code "{marker}"\nopens the vault.', f"REMEMBER: nobody writes {marker} down."]
+    path = shared.session(ids[0], [*says, "REMEMBER: tabs not spaces."])
+    with path.open("a") as file:
+        file.write(json.dumps({"type": "custom-title", "customTitle": f"On {marker}", "sessionId": ids[0]}) + "\n")
+    shared.sync()
+    shared.json("ask", f"What is {marker} for?", "--project", shared.name)
+    assert {"log.sqlite3", "shop"} <= set(places(shared, marker))
+    assert len([name for name in places(shared, marker) if name.startswith("traces")]) > 0
+    (counted,) = shared.json("memory", "redact", "--pattern", marker, "--dry-run")
+    assert counted["hits"] > 5
+    assert "log.sqlite3" in places(shared, marker)
+    (done,) = shared.json("memory", "redact", "--pattern", marker)
+    assert (done["left"], done["kept"]) == ([], 0)
+    assert done["spans"] > 3
+    save_redis(shared)
+    assert places(shared, marker) == []
+    assert {"nobody writes [REDACTED] down", "tabs not spaces"} < set(titles(shared))
+    (asked,) = shared.json("ask", "Who writes it down?", "--project", shared.name)
+    assert "[REDACTED]" in asked["answer"]
+
+    os.utime(path)
+    forked = path.read_text().replace(f'"sessionId": "{ids[0]}"', f'"sessionId": "{ids[1]}"').splitlines()
+    titled = json.dumps({"type": "custom-title", "customTitle": f"About {marker}", "sessionId": ids[0]})
+    for session, lines in (
+        (ids[1], [*forked, *claude_lines(ids[1], str(shared.project), ["REMEMBER: a fork."], start=7)]),
+        (
+            ids[0],
+            [
+                *path.read_text().splitlines(),
+                *claude_lines(ids[0], str(shared.project), ["REMEMBER: it grew."], start=3),
+            ],
+        ),
+    ):
+        path.with_name(f"{session}.jsonl").write_text("\n".join(lines) + "\n")
+    with path.open("a") as file:
+        file.write(f"{titled}\n")
+    shared.sync()
+    assert {"it grew", "a fork"} < set(titles(shared))
+    assert places(shared, marker) == [], "a touched, grown or forked session brought it back"
+
+    tabs = next(one["memory_id"] for one in shared.memories() if one["title"] == "tabs not spaces")
+    (gone,) = shared.json("memory", "redact", tabs)
+    assert gone["left"] == []
+    assert "tabs not spaces" not in titles(shared)
+    assert shared.json("memory", "history", tabs)[-1]["status"] == "redacted"
+    shared.lerim("memory", "undo", tabs, expect=2)
+
+
+def test_a_job_is_undone_with_its_files_and_what_somebody_edited_is_left_alone(
+    shared: World, model: ModelServer, ids: list[str]
+) -> None:
+    shared.session(ids[0], ["REMEMBER: tabs not spaces.", "REMEMBER: deploy on Mondays."])
+    job_id = shared.sync()["job_id"]
+    known = {one["title"]: one for one in shared.memories()}
+    before = known["tabs not spaces"]["updated_at"]
+    mine = Path(known["deploy on Mondays"]["path"])
+    mine.write_text(mine.read_text().replace("deploy on Mondays\n", "deploy on Tuesdays\n"))
+    lines = {line["title"]: line["outcome"] for line in shared.json("jobs", "undo", job_id, expect=3)}
+    assert lines == {"tabs not spaces": "undone", "deploy on Tuesdays": "conflict", "Work on the shop": "undone"}
+    assert titles(shared) == ["deploy on Tuesdays"]
+    assert [file.name for file in shared.project.rglob("*.md")] == [mine.name]
+    (then,) = shared.json("ask", "tabs not spaces", "--project", shared.name, "--as-of", before)
+    assert then["citations"] == [known["tabs not spaces"]["memory_id"]]
+    (now,) = shared.json("ask", "tabs not spaces", "--project", shared.name)
+    assert now["citations"] == []
+    found = shared.json("memory", "search", "tabs", "--project", shared.name, "--as-of", before)
+    assert [one["title"] for one in found] == ["tabs not spaces"]
+    assert len(shared.json("memory", "list", "--project", shared.name, "--as-of", before)) == 3
+    accessed = [row.event for row in stored(shared) if isinstance(row.event, MemoryAccessed)]
+    assert then["citations"] not in [event.memory_ids for event in accessed]
+
+    undo_id = next(one["undo_id"] for one in shared.json("memory", "history", then["citations"][0]) if one["undo_id"])
+    shared.json("jobs", "undo", undo_id)
+    assert titles(shared) == ["deploy on Tuesdays", "tabs not spaces"]
+    first, last = (shared.json("memory", "history", then["citations"][0])[at] for at in (0, -1))
+    assert first["content_hash"] == last["content_hash"]
+    assert (first["job_id"], len(first["trace_id"]), len(first["span_id"])) == (job_id, 32, 16)
+
+
+def places(world: World, text: str) -> list[str]:
+    """Where in the state folder and the project's own folder the text stands, in any case, in names or bytes."""
+    found = []
+    for top in (world.home.root, world.project):
+        for path in (one for one in top.rglob("*") if one.is_file()):
+            if text.lower().encode() in str(path).lower().encode() + path.read_bytes().lower():
+                found.append(path.name if top == world.home.root else "shop")
+    return sorted(found)
+
+
+def save_redis(world: World) -> None:
+    """Make Redis write all it has into its files."""
+    from lerim_jobs import config
+    from lerim_jobs.queue import embedded
+
+    with redis.Redis.from_url(embedded.address(world.home, config.load(world.env))) as client:
+        client.save()
+        client.bgrewriteaof()
+        until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], 10, what="a rewritten file")
+        assert client.dbsize() > 0
+
+
+def stored(world: World) -> list[Recorded]:
+    store = SqliteStore(world.home.log)
+    try:
+        return store.read_all(0, 100_000, ("MemoryAccessed",))
+    finally:
+        store.close()

@@ -43,11 +43,12 @@ def machine(tmp_path: Path) -> Iterator[World]:
 
 def test_every_documented_command_runs(machine: World) -> None:
     ran = []
-    job = ""
+    job = memory = ""
     for command in (line for page in PAGES for line in commands(page)):
         if command.startswith(("make ", "pip ")):
             continue
         shell = command.replace("lerim sync", "lerim sync --window all").replace("JOB", job)
+        shell = shell.replace("MEMORY_ID", memory)
         done = subprocess.run(
             ["sh", "-c", shell],
             env=machine.env | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
@@ -59,7 +60,9 @@ def test_every_documented_command_runs(machine: World) -> None:
         )
         assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{machine.logs()}"
         ran.append(command)
-        job = machine.json("jobs", "list")[0]["job_id"] if "sync" in command else job
+        if "sync" in command:
+            job = machine.json("jobs", "list")[0]["job_id"]
+            memory = machine.json("memory", "list")[0]["memory_id"]
     assert len(ran) >= 12
 
 

@@ -33,7 +33,7 @@ from lerim_jobs.memory.asof import memories_at
 from lerim_jobs.memory.publishing import publish_now
 from lerim_jobs.memory.search import SearchIndex
 from lerim_jobs.paths import Home
-from lerim_jobs.redaction import redact
+from lerim_jobs.redaction import redact, scrubbing
 from lerim_jobs.redaction.redact import Redaction
 from lerim_jobs.sessions import transcript
 from lerim_jobs.sessions.transcript import Segment, Turn, find_quote
@@ -51,6 +51,7 @@ SAID = f'We decided that the code of the "{MARKER}" vault\nis kept by naïve Ann
 OTHER = "We decided to use Postgres, and nobody minds."
 TITLE = f"The code of the {MARKER} vault is kept by Ann"
 STREAM = "session-codex-1"
+VIEWS: list[View[Any]] = [JOBS, MEMORIES, PROJECTS, SESSIONS]
 
 
 @dataclass
@@ -97,12 +98,12 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     store = SqliteStore(home.log)
     (tmp_path / "shop").mkdir()
     store.append("project-p", [ProjectAdded("p", "shop", str(tmp_path / "shop"), "h")])
-    turns = [
+    said = [
         Turn(0, "user", f"Hello. {SAID}.", "k0", 5),
         Turn(1, "user", OTHER, "k1"),
-        Turn(2, "tool", "yes, so", "k2"),
+        Turn(2, "tool", "well: yes, so it is", "k2"),
     ]
-    segment = transcript.encode(Segment("codex", "s1", turns))
+    segment = transcript.encode(Segment("codex", "s1", said))
     indexed = SessionIndexed(
         "codex", "s1", "/s.jsonl", "h", 9, 1, 1, 1, "th", 0, 3, store.put_blob(segment), title=SAID
     )
@@ -150,6 +151,11 @@ def texts(machine: Machine) -> str:
     return "\n".join((*events, *blobs))
 
 
+def turns(machine: Machine) -> list[Turn]:
+    indexed = machine.store.read(STREAM)[0].as_(SessionIndexed)
+    return transcript.decode(machine.store.blob(indexed.blob or "")).turns
+
+
 def check_whole(machine: Machine) -> None:
     """Everything decodes, blobs are found, read models are what a rebuild makes of them."""
     store = machine.store
@@ -157,15 +163,14 @@ def check_whole(machine: Machine) -> None:
         for name in ("blob", "answer_blob", "output_blob"):
             if blob := getattr(row.event, name, None):
                 assert msgspec.json.decode(store.blob(blob))
-    indexed = store.read(STREAM)[0].as_(SessionIndexed)
-    turns = transcript.decode(store.blob(indexed.blob or "")).turns
-    assert [(turn.n, turn.key, turn.speaker) for turn in turns] == [
+    said = turns(machine)
+    assert [(turn.n, turn.key, turn.speaker) for turn in said] == [
         (0, "k0", "user"),
         (1, "k1", "user"),
         (2, "k2", "tool"),
     ]
     for memory in all_memories(store).values():
-        assert all(find_quote(turns, quote.text) for quote in memory.quotes)
+        assert all(find_quote(said, quote.text) for quote in memory.quotes)
     answer_blob = next(row.event for row in store.read("job-j") if isinstance(row.event, ModelCalled)).answer_blob
     assert store.doc("_journal:j", "extract:1:0/rh/0") == answer_blob.encode()
     for view in VIEWS:
@@ -210,6 +215,7 @@ def test_a_memory_is_gone_with_all_it_ever_said_and_leaves_a_tombstone(machine: 
     assert [row.position for row in machine.store.read_all()][:version] == list(range(1, version + 1))
     assert [quote.text for quote in memories["bbbbbbbb2"].quotes] == ["[REDACTED]", "[REDACTED]"]
     assert memories["bbbbbbbb2"].body == OTHER
+    assert turns(machine)[2].text == "well: [REDACTED] it is"
     assert [one for one in machine.files() if "aaaaaaaa" in one] == []
     assert memories_at(machine.store, 1 << 60).keys() == {"bbbbbbbb2"}
     with pytest.raises(BadInput, match="redacted before"):
@@ -263,6 +269,16 @@ def test_nothing_changes_while_a_stage_runs_nor_in_a_dry_run(machine: Machine) -
     assert claims.release(machine.store, held)
     Redaction.of_pattern(machine.store, machine.home, MARKER).apply(machine.publish)
     assert machine.hits(MARKER) == []
+
+
+def test_an_event_that_could_not_be_read_any_more_stops_it_all(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = machine.store.read_all()
+    monkeypatch.setattr(scrubbing, "_SHAPE", frozenset())
+    with pytest.raises(BadInput, match="narrow it"):
+        Redaction.of_pattern(machine.store, machine.home, "decision").apply(machine.publish)
+    assert machine.store.read_all() == before
 
 
 def test_a_pattern_that_matches_names_and_ids_leaves_them_and_says_so(machine: Machine) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
 from lerim_jobs.errors import BadInput, ConflictError
 from lerim_jobs.jobs.claims import Effect
@@ -53,9 +53,16 @@ class Life(RuleBasedStateMachine):
         return self.clock
 
     # --- who changes memories ---
+    @initialize(target=jobs)
+    def first_sync(self) -> str:
+        return self._synced([(n, 0) for n in range(len(FACTS))], updates=False)
+
     @rule(target=jobs, chosen=st.lists(st.tuples(facts, picks), min_size=1, max_size=4), updates=st.booleans())
     def sync(self, chosen: list[tuple[int, int]], updates: bool) -> str:
         """A session's candidates, added or laid upon what is known."""
+        return self._synced(chosen, updates)
+
+    def _synced(self, chosen: list[tuple[int, int]], updates: bool) -> str:
         job_id = self._job("sync")
         candidates = [
             Candidate("decision", FACTS[n], f"We {FACTS[n]}. {'Again. ' * (n + p)}", 0.8, TURNS[n].text)
@@ -84,10 +91,23 @@ class Life(RuleBasedStateMachine):
     @rule(target=plans, pick=picks, other=picks, archive=st.booleans())
     def plan_a_maintain(self, pick: int, other: int, archive: bool) -> tuple[str, Verdict]:
         """Decided now, committed later: in between anything may happen."""
+        return self._planned(pick, other, archive)
+
+    @rule(target=jobs, pick=picks, other=st.integers(1, 3))
+    def maintain(self, pick: int, other: int) -> str:
+        """Decided and committed at once."""
+        return self._committed(self._planned(pick, other, False))
+
+    @rule(target=jobs, plan=consumes(plans))
+    def commit_a_maintain(self, plan: tuple[str, Verdict]) -> str:
+        """It takes effect whole, or not at all because a memory moved on."""
+        return self._committed(plan)
+
+    def _planned(self, pick: int, other: int, archive: bool) -> tuple[str, Verdict]:
         job_id, known = self._job("maintain"), self._active()
         proposals = []
         if known:
-            one, two = known[pick % len(known)], known[other % len(known)]
+            one, two = known[pick % len(known)], known[(pick + other) % len(known)]
             proposals.append(Proposal("archive", memory_id=one.memory_id, version=one.version, reason="old"))
             if not archive:
                 proposals = [
@@ -97,9 +117,7 @@ class Life(RuleBasedStateMachine):
                 ]
         return job_id, self._check(proposals, [], job_id)
 
-    @rule(target=jobs, plan=consumes(plans))
-    def commit_a_maintain(self, plan: tuple[str, Verdict]) -> str:
-        """It takes effect whole, or not at all because a memory moved on."""
+    def _committed(self, plan: tuple[str, Verdict]) -> str:
         job_id, verdict = plan
         moved = any(self.store.version(effect.stream) != effect.expected for effect in verdict.effects)
         assert self._commit(verdict.effects, job_id, "curate:p") is not moved
@@ -191,6 +209,7 @@ class Life(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Rebuilt views are the bytes that were kept step by step, and those are the folds of the streams."""
+        all_memories(self.store)
         kept = self.store.docs(MEMORIES.name)
         rebuild(self.store, MEMORIES)
         assert self.store.docs(MEMORIES.name) == kept

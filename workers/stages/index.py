@@ -23,6 +23,7 @@ from lerim_jobs import ids
 from lerim_jobs.jobs.claims import Effect
 from lerim_jobs.jobs.plans import SessionPlan, after_index
 from lerim_jobs.log.events import Event, SessionIndexed, SessionScheduled
+from lerim_jobs.memory.memory import REDACTED
 from lerim_jobs.memory.survey import needs_publish
 from lerim_jobs.sessions import discovery, projects, transcript
 from lerim_jobs.sessions.reader import Checkpoint, Found, Reading, is_unchanged, read
@@ -144,6 +145,10 @@ def _read_file(ctx: StageContext, scan: _Scan, file: Found, session: Session | N
     turns = _numbered(reading.turns, scan.sessions.get(stream), checkpoint)
     blob = transcript.encode(transcript.Segment(reading.agent, reading.session_id, turns)) if turns else None
     event = _indexed(ctx, file, reading, turns, blob)
+    alike = {stream, *scan.beginnings.get(reading.first_key or "", ())} & scan.sessions.keys()
+    if any(REDACTED in (scan.sessions[one].title or "") for one in alike):
+        # Agents write a session's title again and again, also into forks: what was taken out of it stays out.
+        event = msgspec.structs.replace(event, title=None)
     if turns and blob:
         scan.blobs.append(blob)
         scan.segments.setdefault(stream, []).extend(turns)
