@@ -51,7 +51,6 @@ SAID = f'We decided that the code of the "{MARKER}" vault\nis kept by naïve Ann
 OTHER = "We decided to use Postgres, and nobody minds."
 TITLE = f"The code of the {MARKER} vault is kept by Ann"
 STREAM = "session-codex-1"
-VIEWS: list[View[Any]] = [JOBS, MEMORIES, PROJECTS, SESSIONS]
 
 
 @dataclass
