@@ -6,7 +6,6 @@ a time is what the design wants anyway. Not for network drives.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import threading
@@ -27,6 +26,7 @@ from lerim_jobs.log.migrations import SCHEMA_VERSION, bring_up_to_date, create
 from lerim_jobs.log.sqlite_rewrite import rewrite
 from lerim_jobs.log.sqlite_tx import NOW, SELECT_EVENTS, SELECT_STAGES, SqliteTx, event_rows, stage_rows
 from lerim_jobs.log.store import ANY, Identified, Rewriting, StageRow
+from lerim_jobs.log.write_lock import WriteLock
 from lerim_jobs.sqlite import immediate, leave_nothing, open_wal
 
 __all__ = ["SAFE_SQLITE", "SCHEMA_VERSION", "SqliteStore"]
@@ -64,7 +64,7 @@ class SqliteStore:
                 f"(schema {version}, this one knows {SCHEMA_VERSION}): upgrade"
             )
         if version < SCHEMA_VERSION:
-            with self._locked():
+            with self._local.lock.held():
                 self._upgrade(db)
 
     def _upgrade(self, db: apsw.Connection) -> None:
@@ -81,26 +81,18 @@ class SqliteStore:
             # After a fork the inherited connection must not be used; closing it would drop the parent's locks.
             local.inherited = getattr(local, "db", None)
             try:
-                lock_fd = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                lock = WriteLock(self._path)
                 db = open_wal(self._path, busy_ms=_BUSY_MS, synchronous="full")
             except OSError as exc:
                 raise StoreUnavailable(f"cannot open the log {str(self._path)!r}: {exc.strerror}") from exc
             faults.shift_clock(db)
-            local.db, local.pid, local.lock_fd, local.in_tx = db, os.getpid(), lock_fd, False
+            local.db, local.pid, local.lock, local.in_tx = db, os.getpid(), lock, False
         connection: apsw.Connection = local.db
         return connection
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        fcntl.flock(self._local.lock_fd, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._local.lock_fd, fcntl.LOCK_UN)
-
-    @contextmanager
     def _exclusive(self, db: apsw.Connection) -> Iterator[None]:
-        with self._locked(), immediate(db):
+        with self._local.lock.held(), immediate(db):
             yield
 
     @contextmanager
@@ -220,13 +212,10 @@ class SqliteStore:
     def rewrite(self, rewriting: Rewriting) -> None:
         with self.write() as tx:
             rewrite(tx, rewriting)
-        with self._failing():
-            # Through the same lock as every writer: VACUUM is one.
-            fcntl.flock(self._local.lock_fd, fcntl.LOCK_EX)
-            try:
-                leave_nothing(self._db())
-            finally:
-                fcntl.flock(self._local.lock_fd, fcntl.LOCK_UN)
+        db = self._db()
+        # Through the same lock as every writer: VACUUM is one.
+        with self._failing(), self._local.lock.held():
+            leave_nothing(db)
 
     def now_ms(self) -> int:
         return int(self._query(f"SELECT {NOW}")[0][0])
@@ -235,5 +224,5 @@ class SqliteStore:
         """Close this thread's connection; other threads close theirs by ending."""
         if getattr(self._local, "pid", None) == os.getpid():
             self._local.db.close()
-            os.close(self._local.lock_fd)
+            self._local.lock.close()
             self._local.pid = None
