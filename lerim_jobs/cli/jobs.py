@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import click
 import msgspec
 
-from lerim_jobs.cli.control import cancel, pause, resume
-from lerim_jobs.cli.dead import dead, drop, retry
 from lerim_jobs.cli.output import age, emit, json_option, print_line, table
 from lerim_jobs.cli.state import State, open_state
 from lerim_jobs.clock import iso
@@ -22,7 +21,26 @@ from lerim_jobs.views.projection import find, fold_all
 __all__ = ["existing", "jobs"]
 
 
-@click.group()
+_ELSEWHERE = {
+    **dict.fromkeys(("cancel", "pause", "resume"), "lerim_jobs.cli.control"),
+    **dict.fromkeys(("dead", "retry", "drop"), "lerim_jobs.cli.dead"),
+}
+
+
+class _Jobs(click.Group):
+    """Loads what steers jobs when it is used, so that looking at them stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *_ELSEWHERE]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(importlib.import_module(_ELSEWHERE[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(cls=_Jobs)
 def jobs() -> None:
     """List, show, watch and steer jobs."""
 
@@ -70,10 +88,6 @@ def watch(job_id: str, wait_timeout_s: float | None, as_json: bool) -> int:
     existing(state, job_id)
     line = follow(state, job_id, timeout_s=wait_timeout_s)
     return show_result(state, line, as_json=as_json)
-
-
-for command in (cancel, pause, resume, dead, retry, drop):
-    jobs.add_command(command)
 
 
 def existing(state: State, job_id: str) -> JobLine:
