@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import click
 import msgspec
 
-from lerim_jobs.cli.control import cancel, pause, resume
-from lerim_jobs.cli.dead import dead, drop, retry
-from lerim_jobs.cli.history import undo_job
 from lerim_jobs.cli.output import age, emit, json_option, print_line, table
 from lerim_jobs.cli.state import State, open_state
 from lerim_jobs.clock import iso
@@ -23,12 +21,30 @@ from lerim_jobs.views.projection import find, fold_all
 __all__ = ["existing", "jobs"]
 
 
-@click.group()
+_ELSEWHERE = {
+    **{name: f"lerim_jobs.cli.control:{name}" for name in ("cancel", "pause", "resume")},
+    **{name: f"lerim_jobs.cli.dead:{name}" for name in ("dead", "retry", "drop")},
+    "undo": "lerim_jobs.cli.history:undo_job",
+}
+
+
+class _Jobs(click.Group):
+    """Loads what steers jobs when it is used, so that looking at them stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *_ELSEWHERE]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = _ELSEWHERE[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(cls=_Jobs)
 def jobs() -> None:
     """List, show, watch, steer and undo jobs."""
-
-
-jobs.add_command(undo_job)
 
 
 @jobs.command("list")
@@ -76,10 +92,6 @@ def watch(job_id: str, wait_timeout_s: float | None, as_json: bool) -> int:
     line = follow(state, job_id, timeout_s=wait_timeout_s)
     forward_trace(state, line)
     return show_result(state, line, as_json=as_json)
-
-
-for command in (cancel, pause, resume, dead, retry, drop):
-    jobs.add_command(command)
 
 
 def existing(state: State, job_id: str) -> JobLine:

@@ -332,3 +332,12 @@ def test_dropping_keeps_the_reason_and_ends_the_question(store: Store) -> None:
     assert session is not None
     assert (dead_sessions(store), session.dead_turns, session.dead[0].dropped) == ([], 4, "not worth it")
     assert dead_sessions(store, project_id="other") == []
+
+
+def test_the_end_of_a_job_waits_for_a_stage_that_is_tried_again(store: Store) -> None:
+    request_job(store, "j", requested("ask"))
+    refuse(store, "answer")
+    assert [row.stage for row in pausing.startable(store)] == ["finish"]
+    revive(store, "j")
+    assert take(store, "finish") == Refused("waiting")
+    assert names(done(store, taken(store, "answer"))) == ["finish"]

@@ -53,7 +53,7 @@ def test_b6_start_kill_and_stop_cycles_leave_nothing_behind(world: World, server
         assert leftovers(world) == [], way.__name__
         forget_jobs(world)
     server.reset()
-    done = world.sync()
+    done = world.sync("--max-sessions", str(CYCLES), timeout_s=300)
     assert (done["status"], done["memories"]["added"]) == ("succeeded", CYCLES)
     assert leftovers(world) == []
 

@@ -116,7 +116,7 @@ def test_b7_fires_are_aligned_to_utc_and_daylight_saving_changes_nothing(minutes
     assert all(int(fire.timestamp()) % (minutes * 60) == 0 for fire in fires)
 
 
-def test_the_scheduler_coalesces_missed_fires(home: Home) -> None:
+def test_b7_the_scheduler_coalesces_missed_fires(home: Home) -> None:
     scheduler = make_scheduler(clockwork(home))
     scheduler.start(paused=True)
     jobs = scheduler.get_jobs()
