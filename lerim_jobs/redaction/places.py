@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 
 from lerim_jobs.ids import digest
-from lerim_jobs.paths import Home, memory_dir
+from lerim_jobs.log.events import PublishedFile
+from lerim_jobs.paths import Home
 from lerim_jobs.redaction.rewriting import neutral
 from lerim_jobs.redaction.scrubbing import Scrubber
 from lerim_jobs.tracing.record import SpanRecord
 from lerim_jobs.tracing.spans import SpanStore
-from lerim_jobs.views.projects import Project
 
 __all__ = ["Left", "drop_search_index", "leftovers", "rename_files", "scrub_files", "scrub_spans"]
 
@@ -54,11 +54,13 @@ def drop_search_index(home: Home) -> None:
         path.unlink(missing_ok=True)
 
 
-def rename_files(project: Project, renamed: set[str]) -> dict[Path, str]:
-    """Name files after no title that is gone, as the log names them now; returns what was published as which bytes."""
-    folder = memory_dir(Path(project.path))
+def rename_files(folder: Path, files: Mapping[str, PublishedFile], renamed: set[str]) -> dict[Path, str]:
+    """Name files after no title that is gone, as the log names them now; returns what was published as which bytes.
+
+    `files` of the memory folder, by memory id, as they were named before.
+    """
     published = {}
-    for memory_id, file in project.files.items():
+    for memory_id, file in files.items():
         if memory_id not in renamed:
             published[folder / file.path] = file.digest
             continue
