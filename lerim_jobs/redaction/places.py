@@ -12,13 +12,12 @@ from pathlib import Path
 import msgspec
 
 from lerim_jobs.ids import digest
-from lerim_jobs.paths import Home, memory_dir
+from lerim_jobs.log.events import PublishedFile
+from lerim_jobs.paths import Home
 from lerim_jobs.redaction.rewriting import neutral
 from lerim_jobs.redaction.scrubbing import Scrubber
 from lerim_jobs.tracing.record import SpanRecord
 from lerim_jobs.tracing.spans import SpanStore
-from lerim_jobs.views.files import FileState
-from lerim_jobs.views.projects import Project
 
 __all__ = ["Left", "leftovers", "rename_files", "scrub_files", "scrub_spans"]
 
@@ -49,13 +48,13 @@ def scrub_spans(home: Home, scrubber: Scrubber) -> int:
         store.close()
 
 
-def rename_files(project: Project, states: Mapping[str, FileState], renamed: set[str]) -> dict[Path, str]:
-    """Name files after no title that is gone, as the log names them now; returns what was published as which bytes."""
-    folder = memory_dir(Path(project.path))
+def rename_files(folder: Path, files: Mapping[str, PublishedFile], renamed: set[str]) -> dict[Path, str]:
+    """Name files after no title that is gone, as the log names them now; returns what was published as which bytes.
+
+    `files` of the memory folder, by memory id, as they were named before.
+    """
     published = {}
-    for memory_id, file in states.items():
-        if not file.path:
-            continue
+    for memory_id, file in files.items():
         if memory_id not in renamed:
             published[folder / file.path] = file.digest
             continue

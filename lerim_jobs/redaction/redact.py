@@ -15,7 +15,15 @@ import msgspec
 
 from lerim_jobs.errors import BadInput
 from lerim_jobs.ids import digest
-from lerim_jobs.log.events import MemoryAdded, MemoryEdited, MemoryReverted, MemoryUpdated, Quote
+from lerim_jobs.log.events import (
+    MemoryAdded,
+    MemoryEdited,
+    MemoryReverted,
+    MemoryUpdated,
+    ProjectPublished,
+    PublishedFile,
+    Quote,
+)
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory import index_file
 from lerim_jobs.memory.memory import fold
@@ -32,13 +40,13 @@ from lerim_jobs.redaction.places import (
 )
 from lerim_jobs.redaction.rewriting import LogRedaction
 from lerim_jobs.redaction.scrubbing import Scrubber
-from lerim_jobs.views.files import file_states
 from lerim_jobs.views.memories import memory_stream
 from lerim_jobs.views.projection import fold_all
-from lerim_jobs.views.projects import PROJECTS, Project, active_projects
+from lerim_jobs.views.projects import PROJECTS, active_projects
 
 __all__ = ["Counted", "Redaction", "Removed"]
 
+_BATCH = 1000
 _FLUSH_MS = 3000
 """How long after its last event a worker may still be writing spans."""
 
@@ -113,8 +121,7 @@ class Redaction:
         self._let_spans_arrive()
         publish(active_projects(self._store))
         self.count()
-        projects = self._projects()
-        states = {key: file_states(self._store, key) for key in projects}  # by the names files have on disk
+        projects, published = fold_all(self._store, PROJECTS), self._published()
         scrubber = Scrubber(self._needles)
         log = self._log(scrubber, change=True)
         self._store.rewrite(log)
@@ -123,10 +130,10 @@ class Redaction:
         spans = scrub_spans(self._home, scrubber)
         folders = {key: Path(project.path) / ".lerim" for key, project in projects.items()}
         files = 0
-        for key, project in projects.items():
+        for key, folder in folders.items():
             # Before anything is published: what stands in an edited file would come back as somebody's edit.
-            published = rename_files(project, states[key], self._renamed)
-            files += scrub_files(folders[key], scrubber, published=published)
+            ours = rename_files(folder / "memory", published.get(key, {}), self._renamed)
+            files += scrub_files(folder, scrubber, published=ours)
         publish(active_projects(self._store))
         files += sum(scrub_files(folder, scrubber) for folder in folders.values())
         files += scrub_files(self._home.root, scrubber, skip=self._databases(), in_place=True)
@@ -145,9 +152,16 @@ class Redaction:
             meta={"actor": "cli"},
         )
 
-    def _projects(self) -> dict[str, Project]:
-        """Also those that are registered no more: their files may still be there."""
-        return fold_all(self._store, PROJECTS)
+    def _published(self) -> dict[str, dict[str, PublishedFile]]:
+        """The newest file of each memory, by project; also of projects that are registered no more."""
+        found: dict[str, dict[str, PublishedFile]] = {}
+        position = 0
+        while rows := self._store.read_all(position, _BATCH, ("ProjectPublished",)):
+            position = rows[-1].position
+            for row in rows:
+                event = row.as_(ProjectPublished)
+                found.setdefault(event.project_id, {}).update({file.memory_id: file for file in event.files})
+        return {key: {one: file for one, file in files.items() if file.path} for key, files in found.items()}
 
     def _databases(self) -> frozenset[str]:
         """Files that are no text, or that were dealt with otherwise."""
