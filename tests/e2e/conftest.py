@@ -35,9 +35,11 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, M
     with ModelServer() as server:
         made = World(tmp_path_factory.mktemp("machine"), url=server.url)
         made.configure()
-        with made.workers(2):
-            yield made, server
-        made.close()
+        try:
+            with made.workers(2):
+                yield made, server
+        finally:
+            made.close()
         until(lambda: not made.ours(), 10, what=f"an end of all processes {made.ours()}")
 
 
