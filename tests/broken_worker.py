@@ -45,25 +45,28 @@ def _kill_emitted(folder: Path) -> None:
     def emitting(emit: Callable[..., int], telemetry: Any, events: Any) -> int:
         sent = emit(events)
         if _first(folder / "emitted"):
+            (folder / "emitted").write_text(events[0].stream)
             assert telemetry.flush(5.0)
             os.kill(os.getpid(), signal.SIGKILL)
         return sent
 
-    _around_closing(emitting, lambda: None)
+    _around_closing(emitting, lambda job_id: None)
 
 
 def _kill_queued(folder: Path) -> None:
     # The queue is emptied once a second at most, so the kill comes first.
     Sink.hurry = lambda self: None  # type: ignore[method-assign]
 
-    def committed() -> None:
-        if _first(folder / "queued"):
+    def committed(job_id: str) -> None:
+        # A job that an earlier one left open is closed in peace.
+        left = folder / "emitted"
+        if not (left.exists() and left.read_text() == f"job-{job_id}") and _first(folder / "queued"):
             os.kill(os.getpid(), signal.SIGKILL)
 
     _around_closing(lambda emit, telemetry, events: emit(events), committed)
 
 
-def _around_closing(emitting: Callable[..., int], committed: Callable[[], None]) -> None:
+def _around_closing(emitting: Callable[..., int], committed: Callable[[str], None]) -> None:
     module: Any = runner
     close = module.close_trace
 
@@ -71,7 +74,7 @@ def _around_closing(emitting: Callable[..., int], committed: Callable[[], None])
         telemetry = emit.func.__self__
         done: bool = close(store, job_id, owner, lambda events: emitting(emit, telemetry, events), **options)
         if done:
-            committed()
+            committed(job_id)
         return done
 
     module.close_trace = closing

@@ -113,19 +113,22 @@ def test_a12_one_trace_through_429_fallback_errors_a_kill_and_a_resume(
 
 def test_a12_a_closer_killed_before_it_could_say_so_repeats_nothing_at_the_receiver(offline: World) -> None:
     """And one killed before the receiver had the spans loses nothing there."""
-    offline.extra_env["OTEL_BSP_SCHEDULE_DELAY"] = "3000"
+    offline.extra_env["OTEL_BSP_SCHEDULE_DELAY"] = "30000"
     with OtlpReceiver() as receiver:
         offline.extra_env["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url
 
         def received(job_id: str) -> list[SpanRecord]:
             return [span for span in receiver.spans() if span.attributes.get("lerim.job_id") == job_id]
 
-        jobs = [_killed(offline, how) for how in ("kill-emitted", "kill-queued")]
-        assert [closed(offline, job_id) for job_id in jobs] == [False, True]
-        assert [any(span.parent_span_id is None for span in received(job_id)) for job_id in jobs] == [True, False]
+        jobs = [_killed(offline, "kill-emitted")]
+        assert any(span.parent_span_id is None for span in received(jobs[0]))
+        assert not closed(offline, jobs[0])
+        jobs.append(_killed(offline, "kill-queued"))
+        assert closed(offline, jobs[1])
+        assert not any(span.parent_span_id is None for span in received(jobs[1]))
         with offline.workers(1):
-            until(lambda: closed(offline, jobs[0]), 20, what="a closed trace")
-            until(lambda: received(jobs[1]), 20, what="the trace that was on its way")
+            until(lambda: closed(offline, jobs[0]), 60, what="a closed trace")
+            until(lambda: received(jobs[1]), 60, what="the trace that was on its way")
         for job_id in jobs:
             assert check(received(job_id)) == WHOLE
             assert {span.span_id for span in received(job_id)} == {
@@ -136,9 +139,9 @@ def test_a12_a_closer_killed_before_it_could_say_so_repeats_nothing_at_the_recei
 def _killed(world: World, how: str) -> str:
     """A job whose worker was killed at its end."""
     worker = world.start("tests.broken_worker", how, str(world.root / "broken"))
-    until(lambda: workers_running(world.home), 30, what="a worker")
+    until(lambda: workers_running(world.home), 60, what="a worker")
     job_id: str = world.json("sync", "--window", "all", "--no-wait")[0]["job_id"]
-    until(lambda: worker.poll() is not None, 30, what="a killed worker")
+    until(lambda: worker.poll() is not None, 60, what="a killed worker")
     return job_id
 
 
