@@ -342,6 +342,18 @@ def test_one_change_reads_and_writes_one_file(shop: Shop, monkeypatch: pytest.Mo
     assert touched["written"][0][0] == shop.path("m7")
 
 
+def test_a_change_that_cannot_be_seen_from_outside_is_noticed_while_the_file_is_fresh(shop: Shop) -> None:
+    shop.add("a")
+    shop.publish()
+    path, fresh_ns = shop.path("a"), time.time_ns() + 10**12
+    os.utime(path, ns=(fresh_ns, fresh_ns))
+    shop.publish()
+    with path.open("r+b") as file:
+        file.write(path.read_bytes().replace(b"Body of a.", b"BODY of a."))
+    os.utime(path, ns=(fresh_ns, fresh_ns))
+    assert shop.publish() == {"written": 1, "edited": 1}
+
+
 @pytest.mark.parametrize("what", ["edit", "new", "delete", "move", "log"])
 def test_a_sync_with_nothing_else_to_do_notices(shop: Shop, what: str) -> None:
     shop.add("a")
