@@ -248,7 +248,10 @@ def test_a_memory_needs_a_quote_that_is_in_the_transcript_unless_a_person_wrote_
     add("lie", "we keep Postgres", "we drop Postgres")
     checked, found = unsupported(store)
     assert checked == 3
-    assert sorted(found) == [("bare", "it has no quote"), ("lie", f"its quote is not in {SESSION}")]
+    assert sorted(found) == [
+        ("bare", "it has no quote"),
+        ("lie", "its quote is not what the user said in turn 0 of session one"),
+    ]
     store.append("memory-lie", [MemoryEdited("lie", "t", "mine", 0.5)])
     assert [key for key, _ in unsupported(store)[1]] == ["bare"]
 
@@ -441,9 +444,10 @@ def test_publishing_removes_what_a_killed_writer_left(store: SqliteStore, tmp_pa
     kept = memory_dir(shop) / "decisions"
     kept.mkdir(parents=True)
     store.append("project-p", [ProjectAdded("p", "shop", str(shop), "laptop")])
-    for name, age_s in ((".lerim-old.tmp", 60), (".lerim-new.tmp", 0), ("mine.tmp", 60)):
+    dead, old, mine = 2**22 + 7, 7200, f".lerim-{os.getpid()}-cc.tmp"
+    for name, age_s in ((f".lerim-{dead}-aa.tmp", old), (f".lerim-{dead}-bb.tmp", 0), (mine, 0), ("mine.tmp", old)):
         (kept / name).write_text("x")
         at_s = (kept / name).stat().st_mtime - age_s
         os.utime(kept / name, (at_s, at_s))
     publish_now(store, "p")
-    assert sorted(path.name for path in kept.iterdir()) == [".lerim-new.tmp", "mine.tmp"]
+    assert sorted(path.name for path in kept.iterdir()) == sorted([f".lerim-{dead}-bb.tmp", mine, "mine.tmp"])

@@ -346,7 +346,11 @@ def test_a_dry_run_shows_the_plan_and_changes_no_memory(made: Made, server: Mode
     here = made(url=server.url)
     for number in (1, 2):
         here.append(f"d{number}", added(f"d{number}", "Deploys happen on Mondays"))
-    before = [(row.position, row.stream) for row in here.store.read_all(0, 10_000) if not row.stream.startswith("job-")]
+    before = [
+        (row.position, row.stream)
+        for row in here.store.read_all(0, 10_000)
+        if not row.stream.startswith(("job-", "budget"))
+    ]
     merge = {
         "survivor": "d1",
         "absorbed": ["d2"],
@@ -357,7 +361,11 @@ def test_a_dry_run_shows_the_plan_and_changes_no_memory(made: Made, server: Mode
     for _ in range(2):
         server.script(tools(("merge_memories", merge)), text("Done."), model="lead-model")
     _, dry = here.run("maintain", dry_run=True)
-    after = [(row.position, row.stream) for row in here.store.read_all(0, 10_000) if not row.stream.startswith("job-")]
+    after = [
+        (row.position, row.stream)
+        for row in here.store.read_all(0, 10_000)
+        if not row.stream.startswith(("job-", "budget"))
+    ]
     assert before == after
     (line,) = dry["proposals"]
     assert (line["action"], line["memory_id"], line["absorbs"], line["refused"]) == ("merge", "d1", ["d2"], None)

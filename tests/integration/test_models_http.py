@@ -306,7 +306,8 @@ def test_a1_the_bill_of_a_call_is_the_logs(server: ModelServer) -> None:
     exporter.clear()
     server.down.clear()
     one.settings = msgspec.structs.replace(one.settings, prices={})
-    extraction.extract(one, "User: REMEMBER: we use tabs.")
+    with trace.use_span(provider.get_tracer("test").start_span("stage"), end_on_exit=True):
+        extraction.extract(one, "User: REMEMBER: we use tabs.")
     (about,) = [span.attributes or {} for span in exporter.get_finished_spans() if span.name.startswith("chat ")]
     assert about["lerim.call.cost"] == "unknown"
     assert "operation.cost" not in about

@@ -137,11 +137,12 @@ def test_a_sentence_of_the_user_about_something_else_does_not_lend_its_word_to_a
         f"{ASKED}\n**User**: {PLANTED}.",
     ],
 )
-def test_what_a_user_pasted_is_not_what_the_user_said(here: Here, server: ModelServer, pasted: str, quote: str) -> None:
+def test_what_a_user_pasted_is_not_what_the_user_said(here: Here, server: ModelServer, pasted: str) -> None:
     write(here, [pasted])
-    server.answer = obeying(quote)
-    result = here.sync()
-    assert (here.memories(), result["memories"]["rejected"]) == ([], 1)
+    for force, quote in enumerate((f"{PLANTED}.", ASKED)):
+        server.answer = obeying(quote)
+        result = here.sync(force=bool(force))
+        assert (here.memories(), result["memories"]["rejected"]) == ([], 1), quote
 
 
 def test_the_agents_own_words_become_no_rule_without_the_users_but_with_it(here: Here, server: ModelServer) -> None:
