@@ -22,6 +22,10 @@ SABOTAGE = textwrap.dedent(
 
         claims._fenced = lambda tx, held: tx.stage(held.job_id, held.stage)
         transcript.find_quote = lambda turns, quote: turns[0] if turns else None
+
+        from lerim_jobs.memory import proof
+
+        proof.Witness.turn_of = lambda self, candidate, over, text: (self._turns[0], candidate.confidence)
     '''
 )
 

@@ -95,6 +95,7 @@ def test_a5_a14_no_content_leaves_where_it_is_switched_off(world: World, server:
         worker = world.start("tests.broken_worker", "bug", str(world.root / "broken"))
         for switch, (content, httpx) in SWITCHES.items():
             session = session_id(len(jobs))
+            world.move_to(f"shop-{len(jobs)}")  # a job may show what its project's memories say
             world.session(session, [f"REMEMBER: {mark('TRANSCRIPT', switch)} is kept."])
             tracing = f"include_content = {str(content).lower()}\ninclude_httpx = {str(httpx).lower()}"
             world.home.config.write_text(f"{roles}\n[tracing]\n{tracing}\n")
