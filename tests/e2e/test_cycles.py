@@ -110,7 +110,7 @@ def command_interrupted(world: World, server: ModelServer) -> None:
     asked = server.asked("extract-model")
     command = [sys.executable, "-m", "lerim_jobs.cli", "sync", "--window", "all", "--yes"]
     running = subprocess.Popen(
-        command, env=world.env, cwd=world.root, stderr=subprocess.PIPE, start_new_session=True, text=True
+        command, env=world.env, cwd=world.root, stderr=subprocess.DEVNULL, start_new_session=True
     )
     world.processes.append(running)  # type: ignore[arg-type]
     until(lambda: server.asked("extract-model") > asked, 60, what="a model call")

@@ -20,7 +20,7 @@ SABOTAGE = textwrap.dedent(
         from lerim_jobs.jobs import claims
         from lerim_jobs.sessions import transcript
 
-        claims._fenced = lambda tx, held: tx.stage(held.job_id, held.stage)
+        claims._is_held = lambda row, held: row is not None
         transcript.find_quote = lambda turns, quote: turns[0] if turns else None
 
         from lerim_jobs.memory import proof
@@ -58,13 +58,20 @@ def test_a_short_drill_ends_with_six_zeros(tmp_path: Path) -> None:
 
 
 def test_the_drill_finds_missing_fencing_and_a_missing_quote_check(tmp_path: Path) -> None:
+    """Whether a stopped worker comes back with a result that somebody else had meanwhile is chance: a few tries."""
     saboteur = tmp_path / "saboteur"
     saboteur.mkdir()
     (saboteur / "sitecustomize.py").write_text(SABOTAGE, "utf-8")
     kinds = ("--only", "stop_worker", "--only", "made_up_quote")
-    code, report, _ = drill(tmp_path, "--minutes", "0.4", "--faults", "10", "--seed", "5", *kinds, path=str(saboteur))
-    assert code == 1
-    assert Path(report["sandbox"]).is_dir()
-    assert report["audit"]["unsupported_memories"] >= 1
-    found = [one["what"] for one in report["audit"]["breaches"]["unaccounted"]]
-    assert any("it was completed again" in what for what in found), found
+    unproved, found = 0, list[str]()
+    for seed in ("5", "6", "7", "8"):
+        code, report, _ = drill(
+            tmp_path, "--minutes", "0.4", "--faults", "14", "--seed", seed, *kinds, path=str(saboteur)
+        )
+        breaches = report["audit"]["breaches"]
+        assert (code == 1, Path(report["sandbox"] or "-").is_dir()) == (bool(breaches), bool(breaches))
+        unproved += report["audit"]["unsupported_memories"]
+        found += [one["what"] for one in breaches.get("unaccounted", ()) if "it was completed again" in one["what"]]
+        if unproved and found:
+            return
+    raise AssertionError((unproved, found))
