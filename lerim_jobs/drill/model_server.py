@@ -138,6 +138,9 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            if not body:  # the sender was killed half-way
+                self.close_connection = True
+                return
             request = json.loads(body)
             request["_authorization"] = self.headers.get("authorization")
             request["_path"] = self.path

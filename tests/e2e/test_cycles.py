@@ -112,9 +112,9 @@ def command_interrupted(world: World, server: ModelServer) -> None:
     running = subprocess.Popen(
         command, env=world.env, cwd=world.root, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    world.processes.append(running)  # type: ignore[arg-type]
+    world.processes.append(running)
     until(lambda: server.asked("extract-model") > asked, 60, what="a model call")
-    stop_within(running, lambda: os.killpg(running.pid, signal.SIGINT))  # type: ignore[arg-type]
+    stop_within(running, lambda: os.killpg(running.pid, signal.SIGINT))
     assert running.returncode == 130
     assert handed_back(world)
 
@@ -140,9 +140,11 @@ def everything_killed(world: World, server: ModelServer) -> None:
     in_flight(world, server)
     pid = int((world.home.run / "supervisord.pid").read_text())
     redis = msgspec.json.decode((world.home.run / "redis.json").read_bytes())["pid"]
-    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True), psutil.Process(redis)):
+    killed = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True), psutil.Process(redis)]
+    for process in killed:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    psutil.wait_procs(killed, timeout=10)
 
 
 def in_flight(world: World, server: ModelServer) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from lerim_jobs.log.events import JobFinished
 from lerim_jobs.tracing.record import SpanRecord
 from lerim_jobs.tracing.spans import SpanStore
 from lerim_jobs.tracing.tree import TraceHealth, check
 from tests.e2e.world import World
+from tests.waiting import until
 
 __all__ = ["FACTS", "WHOLE", "chats", "closed", "finished", "named", "session_id", "whole_trace"]
 
@@ -45,7 +48,11 @@ def whole_trace(world: World, job_id: str) -> list[SpanRecord]:
     Read from the span store as the processes wrote it, not from `lerim trace show`, which would mend gaps.
     """
     job = next(one for one in world.json("jobs", "list", "--limit", "100") if one["job_id"] == job_id)
-    spans = SpanStore(world.home.traces).of_trace(job["trace_id"])
+    store = SpanStore(world.home.traces)
+    with suppress(AssertionError):
+        # Another worker than the one that closed the trace may still have spans in its hands, for 0.2 s.
+        until(lambda: check(store.of_trace(job["trace_id"])).ok, 5)
+    spans = store.of_trace(job["trace_id"])
     ids = {span.span_id for span in spans}
     orphans = [span.name for span in spans if span.parent_span_id and span.parent_span_id not in ids]
     health = check(spans)
