@@ -8,19 +8,17 @@ import click
 import msgspec
 
 from lerim_jobs.cli.output import emit, json_option, note, print_line
-from lerim_jobs.cli.state import State, open_state
+from lerim_jobs.cli.state import find_memory, open_state
 from lerim_jobs.clock import iso
-from lerim_jobs.errors import BadInput
 from lerim_jobs.log.events import MemoryAccessed
 from lerim_jobs.memory import wording
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.provenance import Call, Decision, Origin, origins
 from lerim_jobs.views.files import files_of
-from lerim_jobs.views.memories import all_memories
 from lerim_jobs.views.projection import fold_all
 from lerim_jobs.views.projects import PROJECTS, project_stream
 
-__all__ = ["one_memory", "show"]
+__all__ = ["show"]
 
 _TURN_CHARS = 150
 _MOST_ORIGINS = 3
@@ -35,7 +33,7 @@ def show(memory_id: str, full: bool, as_json: bool) -> None:
     from lerim_jobs.cli.memory import memory_json
 
     state = open_state()
-    one = one_memory(state, memory_id)
+    one = find_memory(state, memory_id)
     # Looking at a memory is using it: its decay starts anew.
     state.store.append(project_stream(one.project_id), [MemoryAccessed(one.project_id, [one.memory_id])])
     about = memory_json(one, fold_all(state.store, PROJECTS), files_of(state.store, [one.memory_id]))
@@ -55,15 +53,6 @@ def show(memory_id: str, full: bool, as_json: bool) -> None:
         note(f"{len(found) - _MOST_ORIGINS} older quotes are not shown: --full shows them.")
     if not found:
         print_line("\nIt was written by hand: no session proves it." if one.by_hand else "\nNo quote proves it.")
-
-
-def one_memory(state: State, memory_id: str) -> Memory:
-    """The memory whose id begins so. Raises BadInput when there is none, or more than one."""
-    found = [one for key, one in all_memories(state.store).items() if key.startswith(memory_id)]
-    if len(found) != 1:
-        many = "several memories begin with" if found else "there is no memory"
-        raise BadInput(f"{many} {memory_id!r}: `lerim memory list` shows them")
-    return found[0]
 
 
 def _state(one: Memory, about: dict[str, Any]) -> str:
