@@ -17,13 +17,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import apsw
 
-__all__ = ["CLOCK", "DISK_FULL", "POINTS", "VARIABLE", "armed", "die", "shift_clock", "skew_ms"]
+__all__ = [
+    "CLOCK",
+    "DISK_FULL",
+    "POINTS",
+    "STOPPED",
+    "STOP_BEFORE_COMMIT",
+    "VARIABLE",
+    "armed",
+    "die",
+    "shift_clock",
+    "skew_ms",
+    "stop",
+]
 
 VARIABLE = "LERIM_FAULTS"
 CLOCK = "clock"
 DISK_FULL = "disk_full"
 POINTS = ("before_commit", "after_append_before_send", "after_journal", "between_emit_and_close")
 """Where a process kills itself: the first that comes by takes the file away and dies."""
+STOP_BEFORE_COMMIT = "stop_before_commit"
+STOPPED = "stopped-"
+"""Prefix of the files that processes leave which have stopped themselves; the rest of the name is the pid."""
 
 
 def armed(point: str) -> bool:
@@ -40,6 +55,16 @@ def die(point: str) -> None:
     with suppress(FileNotFoundError):
         (folder / point).unlink()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop(point: str) -> None:
+    """Stop this process, if the point is armed: whoever armed it lets it go on."""
+    folder = _folder()
+    if folder is None:
+        return
+    with suppress(FileNotFoundError):
+        (folder / point).rename(folder / f"{STOPPED}{os.getpid()}")
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def skew_ms() -> int:

@@ -127,6 +127,7 @@ class Runner:
         if outcome.rejected:
             effects.append(Effect(job_stream(claim.job_id), outcome.rejected))
         faults.die("before_commit")
+        faults.stop(faults.STOP_BEFORE_COMMIT)
         return claims.complete(
             self.store,
             claim,

@@ -33,7 +33,9 @@ _WEIGHTS = {
     "kill_supervisor": 1,
     "kill_redis": 2,
     "kill_redis_and_data": 2,
-    "stop_worker": 4,
+    "kill_everything": 1,
+    "stop_worker": 3,
+    faults.STOP_BEFORE_COMMIT: 2,
     **{f"die_{point}": 2 for point in faults.POINTS},
     **dict.fromkeys(provider.FAULTS, 3),
     MADE_UP: 3,
@@ -44,7 +46,7 @@ _WEIGHTS = {
 }
 KINDS = tuple(_WEIGHTS)
 # On a busy machine a worker needs long to start: one that is killed before it worked proves nothing.
-_NEED_ALL = {"kill_worker", "kill_master", "kill_supervisor"}
+_NEED_ALL = {"kill_worker", "kill_master", "kill_supervisor", "kill_everything"}
 
 
 class Injection:
@@ -70,22 +72,23 @@ class Injection:
 
     def calm(self) -> None:
         """Undo everything, disarm everything."""
-        for timer, action in self._timers:
-            if timer.is_alive():
-                timer.cancel()
-                action()
-        self._timers = []
         self._provider.calm()
         self._collect()
         for point in self._armed:
             (self._sandbox.fault_folder / point).unlink(missing_ok=True)
         self._armed = set()
+        self._collect()
+        for timer, action in self._timers:
+            if timer.is_alive():
+                timer.cancel()
+                action()
+        self._timers = []
 
     def _happens(self, kind: str) -> bool:
         if kind in provider.FAULTS or kind == MADE_UP:
             self._provider.next_meets(kind)
             return True
-        if kind.startswith("die_"):
+        if kind.startswith("die_") or kind == faults.STOP_BEFORE_COMMIT:
             point = kind.removeprefix("die_")
             (self._sandbox.fault_folder / point).touch()
             self._armed.add(point)
@@ -100,7 +103,10 @@ class Injection:
         for point in list(self._armed):
             if not (self._sandbox.fault_folder / point).exists():
                 self._armed.discard(point)
-                self._done[f"die_{point}"] += 1
+                self._done[f"die_{point}" if point in faults.POINTS else point] += 1
+        for path in self._sandbox.fault_folder.glob(f"{faults.STOPPED}*"):
+            path.unlink()
+            self._continue_later(int(path.name.removeprefix(faults.STOPPED)))
 
     def _later(self, seconds: float, action: Callable[[], object]) -> None:
         timer = threading.Timer(seconds, action)
@@ -135,14 +141,28 @@ class Injection:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         return True
 
+    def _kill_everything(self) -> bool:
+        """As a machine that loses its power: the supervisor first, so that it starts nothing again."""
+        home = self._sandbox.home
+        supervisor, redis = supervision.state(home).pid, servers(home).recorded
+        workers = [pid for one in workers_running(home) for pid in (one.parent, one.pid) if pid > 1]
+        others = [one.pid for one in schedulers_running(home)] + [
+            one.pid for one in self._sandbox.commands if one.poll() is None
+        ]
+        killed = [_signal(pid, signal.SIGKILL) for pid in (supervisor, *workers, *others, redis) if pid]
+        return any(killed)
+
     def _stop_worker(self) -> bool:
         """Longer than its lease: it comes back when others have its stages."""
         pids = self._workers()
         pid = self._rng.choice(pids) if pids else 0
         if not pid or not _signal(pid, signal.SIGSTOP):
             return False
-        self._later(LEASE_S + self._rng.uniform(3, 7), lambda: _signal(pid, signal.SIGCONT))
+        self._continue_later(pid)
         return True
+
+    def _continue_later(self, pid: int) -> None:
+        self._later(LEASE_S + self._rng.uniform(3, 7), lambda: _signal(pid, signal.SIGCONT))
 
     def _workers(self) -> list[int]:
         """Workers with a stage in flight, where it hurts most; else all of them."""

@@ -110,7 +110,7 @@ def test_what_a_dead_worker_reserved_counts_until_its_call_must_be_over(store: S
     assert admit(store, "d", wish(), settings) == 0
 
 
-def test_a_provider_is_asked_by_so_many_at_once_and_dead_workers_hold_no_place(store: Store) -> None:
+def test_b5_a_provider_is_asked_by_so_many_at_once_and_dead_workers_hold_no_place(store: Store) -> None:
     settings = Settings(providers={"openai": Provider(max_concurrency=2)})
     assert [admit(store, key, wish(0.0), settings) for key in "ab"] == [0, 0]
     assert 0 < admit(store, "c", wish(0.0), settings) < 1
@@ -120,7 +120,7 @@ def test_a_provider_is_asked_by_so_many_at_once_and_dead_workers_hold_no_place(s
     assert admit(store, "e", wish(0.0), settings) == 0
 
 
-def test_a_provider_is_asked_so_often_a_minute() -> None:
+def test_b5_a_provider_is_asked_so_often_a_minute() -> None:
     now = [10_000_000_000]
     store = MemoryStore(clock=lambda: now[0])
     settings = Settings(providers={"openai": Provider(requests_per_minute=2)})

@@ -115,14 +115,14 @@ def test_a_doubled_hint_after_completion_changes_nothing(store: Store) -> None:
     assert store.position() == position
 
 
-def test_a_dead_process_loses_its_lease_at_once(store: Store) -> None:
+def test_b3_a_dead_process_loses_its_lease_at_once(store: Store) -> None:
     request_job(store, "j", requested())
     taken(store, "index", "w1")
     second = taken(store, "index", "w2", alive=nobody_lives)
     assert (second.attempt, second.takeover) == (2, True)
 
 
-def test_an_expired_lease_is_taken_over_and_the_late_result_is_dropped(store: Store) -> None:
+def test_b3_an_expired_lease_is_taken_over_and_the_late_result_is_dropped(store: Store) -> None:
     request_job(store, "j", requested())
     late = taken(store, "index", "w1", lease_ms=-1)
     second = taken(store, "index", "w2")
@@ -158,7 +158,7 @@ def test_a_failed_attempt_is_due_again_when_it_says(store: Store) -> None:
     assert 55_000 < row.due_ms - store.now_ms() <= 60_000
 
 
-def test_attempts_that_die_without_a_word_count_and_end_in_quarantine(store: Store) -> None:
+def test_b4_attempts_that_die_without_a_word_count_and_end_in_quarantine(store: Store) -> None:
     request_job(store, "j", requested())
     for _ in range(3):
         taken(store, "index", lease_ms=-1)

@@ -60,7 +60,7 @@ def closed(world: World, job_id: str) -> bool:
     return any(row.type == "TraceClosed" for row in world.events(job_id))
 
 
-def test_workers_killed_mid_extract_and_mid_integrate_lose_and_double_nothing(
+def test_b3_workers_killed_mid_extract_and_mid_integrate_lose_and_double_nothing(
     world: World, server: ModelServer
 ) -> None:
     world.configure(window=900)
@@ -84,7 +84,7 @@ def test_workers_killed_mid_extract_and_mid_integrate_lose_and_double_nothing(
     assert len(calls) <= len(server.requests) <= len(calls) + 4
 
 
-def test_redis_killed_with_its_data_while_stages_are_queued(world: World, server: ModelServer) -> None:
+def test_b3_redis_killed_with_its_data_while_stages_are_queued(world: World, server: ModelServer) -> None:
     world.configure(window=900)
     world.session(SESSION, LONG)
     server.delay_s = 0.3
@@ -102,7 +102,9 @@ def test_redis_killed_with_its_data_while_stages_are_queued(world: World, server
     assert {span.attributes["lerim.reason"] for span in resent} == {"nobody took it"}
 
 
-def test_honcho_stops_in_time_with_a_stage_in_flight_and_nothing_is_lost(world: World, server: ModelServer) -> None:
+def test_b1_b6_honcho_stops_in_time_with_a_stage_in_flight_and_nothing_is_lost(
+    world: World, server: ModelServer
+) -> None:
     world.session(SESSION, ["REMEMBER: tabs not spaces."])
     server.delay_s = 60.0
     honcho = subprocess.Popen(
@@ -134,7 +136,7 @@ def test_honcho_stops_in_time_with_a_stage_in_flight_and_nothing_is_lost(world: 
     whole_trace(world, job_id)
 
 
-def test_up_restarts_a_killed_worker_and_down_leaves_nothing(world: World, server: ModelServer) -> None:
+def test_b6_up_restarts_a_killed_worker_and_down_leaves_nothing(world: World, server: ModelServer) -> None:
     world.session(SESSION, ["REMEMBER: tabs not spaces."])
     (up,) = world.json("up")
     assert (len(up["workers"]), len(up["scheduler"]), up["already"]) == (1, 1, False)
@@ -152,7 +154,7 @@ def test_up_restarts_a_killed_worker_and_down_leaves_nothing(world: World, serve
     assert [path.name for path in world.home.run.rglob("*") if path.suffix in (".sock", ".pid")] == []
 
 
-def test_a_command_restarts_its_own_worker_when_that_dies(world: World, server: ModelServer) -> None:
+def test_b2_a_command_restarts_its_own_worker_when_that_dies(world: World, server: ModelServer) -> None:
     world.session(SESSION, ["REMEMBER: tabs not spaces."])
     server.delay_s = 0.4
     command = [sys.executable, "-m", "lerim_jobs.cli", "sync", "--window", "all", "--json"]

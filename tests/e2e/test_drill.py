@@ -46,7 +46,7 @@ def drill(tmp_path: Path, *arguments: str, path: str = "") -> tuple[int, dict[st
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
-def test_a_short_drill_ends_with_six_zeros(tmp_path: Path) -> None:
+def test_b3_b8_a_short_drill_ends_with_six_zeros(tmp_path: Path) -> None:
     code, report, said = drill(tmp_path, "--minutes", "0.4", "--faults", "14", "--seed", "5")
     assert code == 0, (json.dumps(report, indent=1), said)
     assert sum(report["faults"].values()) >= 14
@@ -57,14 +57,14 @@ def test_a_short_drill_ends_with_six_zeros(tmp_path: Path) -> None:
     assert list(tmp_path.glob("lerim-drill-*")) == []
 
 
-def test_the_drill_finds_missing_fencing_and_a_missing_quote_check(tmp_path: Path) -> None:
-    """Whether a stopped worker comes back with a result that somebody else had meanwhile is chance: a few tries."""
+def test_b3_b8_the_drill_finds_missing_fencing_and_a_missing_quote_check(tmp_path: Path) -> None:
+    """A worker is stopped with a finished stage, so without a fence it commits late; whom a lie meets is drawn."""
     saboteur = tmp_path / "saboteur"
     saboteur.mkdir()
     (saboteur / "sitecustomize.py").write_text(SABOTAGE, "utf-8")
-    kinds = ("--only", "stop_worker", "--only", "made_up_quote")
+    kinds = ("--only", "stop_before_commit", "--only", "made_up_quote")
     unproved, found = 0, list[str]()
-    for seed in ("5", "6", "7", "8"):
+    for seed in ("5", "6"):
         code, report, _ = drill(
             tmp_path, "--minutes", "0.4", "--faults", "14", "--seed", seed, *kinds, path=str(saboteur)
         )

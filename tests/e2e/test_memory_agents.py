@@ -65,7 +65,7 @@ def test_the_same_session_three_times_and_by_force_is_nothing_new(rules: World, 
     assert (unknown["answer"], unknown["citations"]) == ("This is not in memory.", [])
 
 
-def test_a_question_does_not_wait_for_a_large_sync(shared: World, model: ModelServer, ids: list[str]) -> None:
+def test_b2_a_question_does_not_wait_for_a_large_sync(shared: World, model: ModelServer, ids: list[str]) -> None:
     shared.session(ids[0], ["REMEMBER: carts live in Redis."])
     shared.sync()
     shared.configure(project=True, window=900)
@@ -148,7 +148,7 @@ def test_a_dry_run_of_a_clean_up_prints_its_plan(shared: World, model: ModelServ
     assert len(shared.memories()) == 2
 
 
-def test_a_clean_up_killed_half_way_goes_on_without_paying_again(world: World, server: ModelServer) -> None:
+def test_b3_a_clean_up_killed_half_way_goes_on_without_paying_again(world: World, server: ModelServer) -> None:
     world.configure(extra="")
     config = world.home.config.read_text() + "\n[memory]\ncurate_batch = 2\ncurate_batches = 4\n"
     world.home.config.write_text(config)

@@ -36,7 +36,9 @@ def used(world: World, job_id: str) -> dict[str, Any]:
     return {key: line[key] for key in ("calls", "tokens_in", "tokens_out", "cost_usd", "unpriced_calls", "errors")}
 
 
-def test_a_kill_at_every_journal_boundary_pays_nothing_finished_again(tmp_path: Path, server: ModelServer) -> None:
+def test_b3_c4_a_kill_at_every_journal_boundary_pays_nothing_finished_again(
+    tmp_path: Path, server: ModelServer
+) -> None:
     world = World(tmp_path, url=server.url)
     world.configure(window=700)
     arm = tmp_path / "arm"
@@ -167,7 +169,7 @@ def test_a15_usage_sums_equal_what_the_server_served(busy: World, model: ModelSe
     assert len(keys["job"]) == 2
 
 
-def test_max_concurrency_holds_over_all_workers(world: World, server: ModelServer) -> None:
+def test_b5_max_concurrency_holds_over_all_workers(world: World, server: ModelServer) -> None:
     config = world.home.config
     world.session(session_id(0), THREE_WINDOWS * 3)
     at_once, most, lock = 0, 0, threading.Lock()

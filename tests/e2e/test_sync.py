@@ -26,7 +26,9 @@ def titles(world: World) -> list[str]:
     return sorted(one["title"] for one in world.memories())
 
 
-def test_two_sessions_and_several_windows_over_two_processes(shared: World, model: ModelServer, ids: list[str]) -> None:
+def test_b1_two_sessions_and_several_windows_over_two_processes(
+    shared: World, model: ModelServer, ids: list[str]
+) -> None:
     shared.configure(project=True, window=900)
     shared.session(ids[0], LONG, day=1)
     write_codex(shared.codex, ids[1], str(shared.project), ["REMEMBER: carts live in Redis.", "Thanks."], day=2)
@@ -107,7 +109,7 @@ def test_a_fallback_answers_when_the_primary_model_is_down(shared: World, model:
     assert getattr(extract, "failed", [])[0]["model"] == "extract-model"
 
 
-def test_a_session_that_cannot_be_extracted_is_quarantined_and_its_neighbours_go_on(
+def test_b4_a_session_that_cannot_be_extracted_is_quarantined_and_its_neighbours_go_on(
     shared: World, model: ModelServer, ids: list[str]
 ) -> None:
     shared.session(ids[0], ["REMEMBER: this one is refused."], day=1)

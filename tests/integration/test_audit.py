@@ -125,7 +125,7 @@ def test_two_calls_in_flight_at_once_are_counted_beside_it(store: SqliteStore) -
 
 
 # --- unaccounted -----------------------------------------------------------------------------------
-def test_turns_extracted_dead_and_waiting_add_up(place: Place) -> None:
+def test_b8_turns_extracted_dead_and_waiting_add_up(place: Place) -> None:
     store = place.store
     store.append(SESSION, [indexed(0, 4), SessionScheduled("a", "p", 0, 4), SessionExtracted("a", 4)])
     store.append(SESSION, [indexed(4, 7), SessionScheduled("b", "p", 4, 7), SessionQuarantined("b", 7, "x", "broken")])
@@ -179,7 +179,7 @@ def test_stages_settle_once_and_a_job_ends_with_all_of_them(place: Place, store:
     assert "good" not in said
 
 
-def test_files_found_are_read_unchanged_or_skipped_with_a_reason(place: Place, store: SqliteStore) -> None:
+def test_b8_files_found_are_read_unchanged_or_skipped_with_a_reason(place: Place, store: SqliteStore) -> None:
     fine = {"found": 3, "indexed": 1, "unchanged": 1, "skipped": 1, "skipped_reasons": {"a symbolic link": 1}}
     for job_id, index in (("fine", fine), ("lost", fine | {"found": 4}), ("mute", fine | {"skipped_reasons": {}})):
         ask_for(store, job_id)
@@ -406,7 +406,7 @@ def test_a_process_whose_supervisor_or_command_is_gone(place: Place, marks: dict
 
 
 # --- the whole -------------------------------------------------------------------------------------
-def test_an_empty_log_is_all_zeros_with_the_promised_fields(place: Place, store: SqliteStore) -> None:
+def test_b8_an_empty_log_is_all_zeros_with_the_promised_fields(place: Place, store: SqliteStore) -> None:
     report = to_json(audit(place.home, store, Settings(), {}))
     names = ("paid_twice", "unaccounted", "split_traces", "unsupported_memories", "overspend", "orphans")
     assert [report[name] for name in names] == [0] * 6

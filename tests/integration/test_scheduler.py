@@ -131,7 +131,7 @@ def test_ids_are_those_of_the_scheduled_time() -> None:
     assert scheduled_job_id("sync", "all", NOON).startswith("sync-20261101-120000-")
 
 
-def test_the_process_stops_at_once_also_when_told_twice(home: Home) -> None:
+def test_b6_the_process_stops_at_once_also_when_told_twice(home: Home) -> None:
     env = {"PATH": os.environ["PATH"], "LERIM_HOME": str(home.root), "LERIM_PROVIDER": "offline"}
     process = subprocess.Popen([sys.executable, "-m", "scheduler"], env=env, stderr=subprocess.PIPE)
     try:

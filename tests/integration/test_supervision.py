@@ -151,7 +151,7 @@ def test_a_registered_worker_keeps_redis_running(home: Home, env: dict[str, str]
 
 
 # --- a worker for the length of one command ---
-def test_a_temporary_worker_lives_as_long_as_the_block(home: Home, env: dict[str, str]) -> None:
+def test_b2_a_temporary_worker_lives_as_long_as_the_block(home: Home, env: dict[str, str]) -> None:
     with temporary_worker(home, _SETTINGS, env, command=python(_MASTER, _WORKER)) as worker:
         (info,) = workers_running(home)
         assert info.temporary
@@ -212,7 +212,7 @@ def test_a_restarted_worker_takes_over_from_a_dead_one(home: Home, env: dict[str
     assert names(home) == []
 
 
-def test_the_worker_of_a_killed_command_ends_by_itself(home: Home, env: dict[str, str]) -> None:
+def test_b2_b6_the_worker_of_a_killed_command_ends_by_itself(home: Home, env: dict[str, str]) -> None:
     command = subprocess.Popen(python(_COMMAND, *python(_MASTER, _WORKER)), env=env, cwd=home.root)
     (info,) = until(lambda: workers_running(home), 10, what="the registration")
     command.kill()
@@ -263,7 +263,7 @@ def test_a_dead_worker_is_started_again(home: Home, env: dict[str, str]) -> None
     assert len(again) == 1
 
 
-def test_down_also_ends_what_a_killed_supervisor_left(home: Home, env: dict[str, str]) -> None:
+def test_b6_down_also_ends_what_a_killed_supervisor_left(home: Home, env: dict[str, str]) -> None:
     pid = up(home, env, python(_SLEEPER)).pid
     until(lambda: running(home, "worker"), 5)
     assert pid
@@ -305,7 +305,7 @@ def test_up_ends_what_a_killed_supervisor_left(home: Home, env: dict[str, str]) 
     assert new.pid != old.pid
 
 
-def test_down_is_bounded_when_programs_do_not_listen(
+def test_b6_down_is_bounded_when_programs_do_not_listen(
     home: Home, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "_DOWN_S", 0.3)
