@@ -19,6 +19,8 @@ SWEEP_S = 2.0
 GRACE_MS = 30_000
 _EMPTY_GRACE_MS = 2_000
 _AGAIN_MS = 500
+_FARTHEST_MS = 25 * 3_600_000
+"""Nothing waits longer than until tomorrow: a later time was written by a clock that ran ahead."""
 _PAGE_WITH_PAUSED = 100_000
 
 
@@ -27,8 +29,8 @@ def stale_stages(
 ) -> list[StageRow]:
     """Stages that should be under way and, as far as can be seen, are not.
 
-    A ready stage is stale after the grace time, or soon when its queue holds nothing at all (Redis lost its data). Paused
-    ones are meant to stand.
+    A ready stage is stale after the grace time, or soon when its queue holds nothing at all (Redis lost its data), or when
+    its time is one that nobody can have meant. Paused ones are meant to stand.
     """
     now, stopped = store.now_ms(), paused(store)
     # What is paused stays due for long: it must not fill the page and hide the rest.
@@ -51,8 +53,10 @@ def sweep(
     with store.write() as tx:
         for row in stale:
             if tx.stage(row.job_id, row.stage) == row:
+                now = tx.now_ms()
+                due_ms = now if row.due_ms > now + _FARTHEST_MS else row.due_ms
                 mine.append(row)
-                tx.save_stage(msgspec.structs.replace(row, sent_ms=tx.now_ms()))
+                tx.save_stage(msgspec.structs.replace(row, sent_ms=now, due_ms=due_ms))
     for row in mine:
         send(row)
     return len(mine)
@@ -62,6 +66,8 @@ def _stale(row: StageRow, now: int, alive: Callable[[str], bool | None], queue_e
     if row.state == "running":
         gone = alive(row.owner or "") is False
         return (row.lease_until_ms <= now or gone) and row.sent_ms < now - _AGAIN_MS
+    if max(row.due_ms, row.sent_ms) > now + _FARTHEST_MS:
+        return True
     if row.due_ms > now:
         return False
     waited = now - max(row.sent_ms, row.due_ms)

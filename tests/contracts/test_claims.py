@@ -293,6 +293,19 @@ def test_a_sweep_resends_waiting_stages_soon_when_the_queue_lost_everything(stor
     assert sent == ["index"]
 
 
+def test_a_time_that_a_wrong_clock_wrote_holds_nothing_up(store: Store) -> None:
+    request_job(store, "j", requested())
+    hour = 3_600_000
+    backdate(store, -20 * hour)  # parked until tomorrow: meant
+    sent: list[str] = []
+    sweep(store, lambda row: sent.append(row.stage), alive=everyone_lives, queue_empty=lambda queue: True)
+    assert sent == []
+    backdate(store, -40 * hour)
+    sweep(store, lambda row: sent.append(row.stage), alive=everyone_lives, queue_empty=lambda queue: False)
+    assert sent == ["index"]
+    assert taken(store, "index").stage == "index"
+
+
 def test_a_trace_is_closed_by_one_process(store: Store) -> None:
     request_job(store, "j", requested())
     done(store, taken(store, "index"))
