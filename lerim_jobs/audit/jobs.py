@@ -13,6 +13,7 @@ from lerim_jobs.log.events import (
     JobFinished,
     JobRequested,
     StageCompleted,
+    StageFailed,
     StageQuarantined,
     StageRequested,
     StageSkipped,
@@ -21,7 +22,8 @@ from lerim_jobs.log.store import Store
 
 __all__ = ["account_for_jobs"]
 
-_TYPES = ("JobRequested", "StageRequested", "StageCompleted", "StageQuarantined", "StageSkipped", "JobFinished")
+_OUTCOMES = ("StageCompleted", "StageFailed", "StageQuarantined", "StageSkipped")
+_TYPES = ("JobRequested", "StageRequested", *_OUTCOMES, "JobFinished")
 
 
 @dataclass(slots=True)
@@ -31,17 +33,22 @@ class _Job:
 
 
 def account_for_jobs(store: Store) -> Zero:
-    """Only jobs that are not finished are kept in memory."""
+    """Of jobs that are finished only their ids are kept in memory."""
     jobs: dict[str, _Job] = {}
+    ended: set[str] = set()
     breaches: list[Breach] = []
     counts = {"jobs": 0, "stages": 0, "files": 0}
     for row in each(store, _TYPES):
         job_id = row.stream.removeprefix("job-")
         counts["jobs"] += isinstance(row.event, JobRequested)
         counts["stages"] += isinstance(row.event, StageRequested)
+        if job_id in ended:
+            breaches.append(Breach(job_id, f"{row.type} stands behind its end: nothing may settle again"))
+            continue
         breaches += _apply(store, jobs.setdefault(job_id, _Job()), job_id, row, counts)
         if isinstance(row.event, JobFinished):
             del jobs[job_id]
+            ended.add(job_id)
     for job_id, job in jobs.items():
         breaches += _unfinished(store, job_id, job)
     return Zero("unaccounted", breaches, counts, "", {"jobs_open": len(jobs)})
@@ -53,6 +60,8 @@ def _apply(store: Store, job: _Job, job_id: str, row: Recorded, counts: dict[str
             job.open.add(stage)
         case StageQuarantined(stage=stage) | StageSkipped(stage=stage):
             job.open.discard(stage)
+        case StageFailed(stage=stage) as failed if stage in job.done:
+            yield Breach(f"{job_id} {stage}", f"it was settled, and failed again in attempt {failed.attempt}")
         case StageCompleted(stage=stage) as completed:
             if stage in job.done:
                 yield Breach(f"{job_id} {stage}", f"it was completed again in attempt {completed.attempt}")

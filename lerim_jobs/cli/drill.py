@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,8 @@ def drill(
     root = Path(tempfile.mkdtemp(prefix="lerim-drill-")).resolve()
     note(f"drill: seed {seed}, {minutes:g} minutes, {wanted} faults, in {root}")
     report = None
+    # Without this a plain `kill` would leave the sandbox's services behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ModelServer() as server:
             sandbox = Sandbox(root, server.url)

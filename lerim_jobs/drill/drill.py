@@ -35,6 +35,7 @@ _MOST_OPEN_JOBS = 6
 _SAY_EVERY_S = 10.0
 _MODEL_DELAY_S = 0.25
 _GRACE_S = 5.0
+_START_S = 180.0
 _SETTLE_S = 180.0
 
 Say = Callable[[str], None]
@@ -98,7 +99,7 @@ def _register_project(sandbox: Sandbox) -> None:
 
 def _wait_for_workers(sandbox: Sandbox, say: Say) -> None:
     """A busy machine may need long for its first workers; the drill's time begins when they are there."""
-    until = time.monotonic() + _SETTLE_S
+    until = time.monotonic() + _START_S
     while not workers_running(sandbox.home):
         sandbox.keep_up(say)
         if time.monotonic() > until:

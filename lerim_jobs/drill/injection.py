@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -47,6 +48,9 @@ _WEIGHTS = {
 KINDS = tuple(_WEIGHTS)
 # On a busy machine a worker needs long to start: one that is killed before it worked proves nothing.
 _NEED_ALL = {"kill_worker", "kill_master", "kill_supervisor", "kill_everything"}
+_WATCH_S = 0.1
+_TAKEN_OVER_S = 1.0
+_MOST_STOPPED_S = LEASE_S + 12.0
 
 
 class Injection:
@@ -55,9 +59,14 @@ class Injection:
     def __init__(self, sandbox: Sandbox, served: Provider, rng: random.Random, kinds: Sequence[str]) -> None:
         self._sandbox, self._provider, self._rng = sandbox, served, rng
         self._kinds = list(kinds or KINDS)
+        self._deck: list[str] = []
+        self._put_off: set[str] = set()
         self._timers: list[tuple[threading.Timer, Callable[[], object]]] = []
+        self._timers_lock = threading.Lock()
+        self._stopped: dict[int, float] = {}
         self._armed: set[str] = set()
         self._done: Counter[str] = Counter()
+        threading.Thread(target=self._watch_stopped, name="stopped", daemon=True).start()
 
     @property
     def done(self) -> Counter[str]:
@@ -66,9 +75,19 @@ class Injection:
         return self._done + self._provider.met
 
     def inject(self) -> str:
-        """Draw one fault and let it happen; returns its name, empty when it was not possible now."""
-        kind = self._rng.choices(self._kinds, [_WEIGHTS[one] for one in self._kinds])[0]
-        return kind if self._happens(kind) else ""
+        """Draw one fault and let it happen; returns its name, empty when it was not possible now.
+
+        Drawn as from a deck of cards, so that every kind comes as often as its weight says, in a short drill as well.
+        """
+        if not self._deck:
+            self._deck = [kind for kind in self._kinds for _ in range(_WEIGHTS[kind])] + sorted(self._put_off)
+            self._rng.shuffle(self._deck)
+            self._put_off = set()
+        kind = self._deck.pop()
+        if self._happens(kind):
+            return kind
+        self._put_off.add(kind)
+        return ""
 
     def calm(self) -> None:
         """Undo everything, disarm everything."""
@@ -77,17 +96,22 @@ class Injection:
         for point in self._armed:
             (self._sandbox.fault_folder / point).unlink(missing_ok=True)
         self._armed = set()
-        self._collect()
-        for timer, action in self._timers:
+        time.sleep(2 * _WATCH_S)
+        for pid in list(self._stopped):
+            _signal(pid, signal.SIGCONT)
+        with self._timers_lock:
+            waiting, self._timers = self._timers, []
+        for timer, action in waiting:
             if timer.is_alive():
                 timer.cancel()
                 action()
-        self._timers = []
 
     def _happens(self, kind: str) -> bool:
         if kind in provider.FAULTS or kind == MADE_UP:
             self._provider.next_meets(kind)
             return True
+        if kind == faults.STOP_BEFORE_COMMIT and (kind in self._armed or self._stopped):
+            return False  # somebody must be left to take the stage over
         if kind.startswith("die_") or kind == faults.STOP_BEFORE_COMMIT:
             point = kind.removeprefix("die_")
             (self._sandbox.fault_folder / point).touch()
@@ -104,16 +128,35 @@ class Injection:
             if not (self._sandbox.fault_folder / point).exists():
                 self._armed.discard(point)
                 self._done[f"die_{point}" if point in faults.POINTS else point] += 1
-        for path in self._sandbox.fault_folder.glob(f"{faults.STOPPED}*"):
-            path.unlink()
-            self._continue_later(int(path.name.removeprefix(faults.STOPPED)))
+
+    def _watch_stopped(self) -> None:
+        """Let those that stopped themselves go on when others have their stages, whatever the drill waits for meanwhile."""
+        with suppress(FileNotFoundError):  # the sandbox is gone: the drill is over
+            while True:
+                for name in os.listdir(self._sandbox.fault_folder):
+                    if name.startswith(faults.STOPPED):
+                        (self._sandbox.fault_folder / name).unlink()
+                        self._stopped[int(name.removeprefix(faults.STOPPED))] = time.monotonic()
+                self._let_go_on()
+                time.sleep(_WATCH_S)
+
+    def _let_go_on(self) -> None:
+        for pid, since in list(self._stopped.items()):
+            waited = time.monotonic() - since
+            taken_over = waited > LEASE_S and pid not in self._owners()
+            if taken_over:
+                time.sleep(_TAKEN_OVER_S)
+            if taken_over or waited > _MOST_STOPPED_S:
+                _signal(pid, signal.SIGCONT)
+                del self._stopped[pid]
 
     def _later(self, seconds: float, action: Callable[[], object]) -> None:
         timer = threading.Timer(seconds, action)
         timer.daemon = True
-        self._timers = [one for one in self._timers if one[0].is_alive()]
-        self._timers.append((timer, action))
-        timer.start()
+        with self._timers_lock:
+            self._timers = [one for one in self._timers if one[0].is_alive()]
+            self._timers.append((timer, action))
+            timer.start()
 
     # --- processes ---
     def _kill_worker(self) -> bool:
@@ -158,18 +201,18 @@ class Injection:
         pid = self._rng.choice(pids) if pids else 0
         if not pid or not _signal(pid, signal.SIGSTOP):
             return False
-        self._continue_later(pid)
-        return True
-
-    def _continue_later(self, pid: int) -> None:
         self._later(LEASE_S + self._rng.uniform(3, 7), lambda: _signal(pid, signal.SIGCONT))
+        return True
 
     def _workers(self) -> list[int]:
         """Workers with a stage in flight, where it hurts most; else all of them."""
         running = {one.pid for one in workers_running(self._sandbox.home)}
+        return sorted(running & self._owners() or running)
+
+    def _owners(self) -> set[int]:
+        """Processes that hold a stage."""
         owners = [row.owner or "" for row in self._sandbox.store.due_stages() if row.state == "running"]
-        busy = {int(owner.split("/")[1]) for owner in owners if owner.count("/") == 3}
-        return sorted(running & busy or running)
+        return {int(owner.split("/")[1]) for owner in owners if owner.count("/") == 3}
 
     def _kill(self, pids: Sequence[int]) -> bool:
         return bool(pids) and _signal(self._rng.choice(pids), signal.SIGKILL)

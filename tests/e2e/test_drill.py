@@ -12,20 +12,30 @@ from typing import Any
 
 SABOTAGE = textwrap.dedent(
     '''
-    """Workers without fencing and without quote checks; loaded by every python that finds it, it changes workers only."""
+    """Workers without fencing and without quote checks, and a drill that waits for them less long."""
 
     import sys
 
     if "workers" in sys.orig_argv:
         from lerim_jobs.jobs import claims
+        from lerim_jobs.log.store import StageRow
         from lerim_jobs.sessions import transcript
 
-        claims._is_held = lambda row, held: row is not None
+        def unfenced(tx, held):
+            return tx.stage(held.job_id, held.stage) or StageRow(held.job_id, held.stage, held.queue, "running")
+
+        claims._fenced = unfenced
+        claims._is_held = lambda row, held: True
         transcript.find_quote = lambda turns, quote: turns[0] if turns else None
 
         from lerim_jobs.memory import proof
 
         proof.Witness.turn_of = lambda self, candidate, over, text: (self._turns[0], candidate.confidence)
+
+    if "drill" in sys.orig_argv:
+        from lerim_jobs.drill import drill
+
+        drill._SETTLE_S = 8.0  # what was broken may never come to an end
     '''
 )
 
@@ -66,12 +76,12 @@ def test_b3_b8_the_drill_finds_missing_fencing_and_a_missing_quote_check(tmp_pat
     unproved, found = 0, list[str]()
     for seed in ("5", "6"):
         code, report, _ = drill(
-            tmp_path, "--minutes", "0.4", "--faults", "14", "--seed", seed, *kinds, path=str(saboteur)
+            tmp_path, "--minutes", "0.3", "--faults", "6", "--seed", seed, *kinds, path=str(saboteur)
         )
         breaches = report["audit"]["breaches"]
         assert (code == 1, Path(report["sandbox"] or "-").is_dir()) == (bool(breaches), bool(breaches))
         unproved += report["audit"]["unsupported_memories"]
-        found += [one["what"] for one in breaches.get("unaccounted", ()) if "it was completed again" in one["what"]]
+        found += [one["what"] for one in breaches.get("unaccounted", ()) if "again" in one["what"]]
         if unproved and found:
             return
     raise AssertionError((unproved, found))

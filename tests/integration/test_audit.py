@@ -39,6 +39,7 @@ from lerim_jobs.log.events import (
     SessionQuarantined,
     SessionScheduled,
     StageCompleted,
+    StageFailed,
     TraceClosed,
 )
 from lerim_jobs.log.sqlite import SqliteStore
@@ -172,8 +173,15 @@ def test_stages_settle_once_and_a_job_ends_with_all_of_them(place: Place, store:
     ask_for(store, "stuck")
     with store.write() as tx:
         tx.drop_stages("stuck")
+    ask_for(store, "late")
+    failed = StageFailed(stage="index", attempt=1, error_type="X", code="bug", message="")
+    store.append("job-late", [StageCompleted("index", 2, {}), failed])
+    finish(store, "late", "finish")
+    store.append("job-late", [StageCompleted(stage="index", attempt=1)])
     said = "\n".join(what(unaccounted(place)))
     assert "twice index: it was completed again" in said
+    assert "late index: it was settled, and failed again in attempt 1" in said
+    assert "late: StageCompleted stands behind its end" in said
     assert "early: it ended while 1 of its stages were open: index" in said
     assert "stuck: it is not finished, and none of its stages can run" in said
     assert "good" not in said
