@@ -30,18 +30,6 @@ ONE, TWO = "cccccccc-0000-4000-8000-000000000001", "cccccccc-0000-4000-8000-0000
 Made = Callable[..., Here]
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[ModelServer]:
-    with ModelServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: ModelServer) -> ModelServer:
-    running.reset()
-    return running
-
-
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Made]:
     places: list[Here] = []

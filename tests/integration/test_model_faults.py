@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,18 +68,6 @@ ROWS = [
 ]
 IN_THE_CONVERSATION = {"bad tool arguments", "answer that cannot be parsed"}
 by_row = pytest.mark.parametrize("row", ROWS, ids=[row.fault for row in ROWS])
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[ModelServer]:
-    with ModelServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: ModelServer) -> ModelServer:
-    running.reset()
-    return running
 
 
 def test_the_documented_table_has_these_rows_and_says_what_happens() -> None:
