@@ -70,12 +70,7 @@ class Clockwork:
             scope="all",
             requested_by="scheduler",
             host=host_name(),
-            trace_id=trace.trace_id,
-            root_span_id=trace.root_span_id,
-            start_ns=trace.start_ns,
-            sampled=trace.sampled,
-            include_content=trace.include_content,
-            include_httpx=trace.include_httpx,
+            **msgspec.structs.asdict(trace),
         )
         job_id = scheduled_job_id(kind, "all", at)
         requested = request_job(self.store, job_id, event, projects=projects, skip_if_open=True)

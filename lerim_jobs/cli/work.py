@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from msgspec.structs import asdict
 
 from lerim_jobs import ids
 from lerim_jobs.cli.output import emit, json_option, note, print_line
@@ -329,12 +330,7 @@ def new_request(state: State, kind: JobKind, params: dict[str, Any], *, scope: s
         scope=scope,
         requested_by="cli",
         host=host_name(),
-        trace_id=trace.trace_id,
-        root_span_id=trace.root_span_id,
-        start_ns=trace.start_ns,
-        sampled=trace.sampled,
-        include_content=trace.include_content,
-        include_httpx=trace.include_httpx,
+        **asdict(trace),
     )
 
 
