@@ -34,6 +34,7 @@ _BOOT_S = 10.0
 _MAX_SOCKET_BYTES = 90
 _UP_S = 90.0
 _DOWN_S = 25.0
+_HALF_WRITTEN_S = 10.0
 _LEFTOVERS_S = 12.0
 _FILES = ("supervisord.pid", "supervisord.json", "supervisord.conf", "supervisord.sock")
 
@@ -102,6 +103,7 @@ def down(home: Home) -> DownReport:
         rest = _end_leftovers(home, record)
         for name in _FILES:
             (home.run / name).unlink(missing_ok=True)
+        _remove_half_written(home)
         redis = embedded.stop(home, only_if_unused=True)
     return DownReport(first.stopped + rest.stopped, first.killed + rest.killed, redis)
 
@@ -120,6 +122,14 @@ def mark(home: Home) -> str | None:
     record = _read_record(home)
     alive = record is not None and (record.pid == 0 or identity.still_runs(record.pid, record.start))
     return record.mark if record and alive else None
+
+
+def _remove_half_written(home: Home) -> None:
+    """Records are written beside their place in one go and renamed: an older one is of a process that was killed there."""
+    for path in home.run.rglob("*"):
+        with suppress(OSError):
+            if path.suffix in (".new", ".tmp") and time.time() - path.stat().st_mtime > _HALF_WRITTEN_S:
+                path.unlink()
 
 
 def _start(home: Home, env: Mapping[str, str], config: str) -> None:

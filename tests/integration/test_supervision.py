@@ -241,6 +241,16 @@ def test_down_twice_and_down_without_up_are_fine(home: Home, tmp_path: Path) -> 
     assert not (tmp_path / "no").exists()
 
 
+def test_down_removes_what_a_killed_process_had_half_written(home: Home) -> None:
+    (home.run / "worker").mkdir(parents=True)
+    old, fresh = home.run / "worker" / "laptop-1-abc.new", home.run / "redis.2.tmp"
+    for path in (old, fresh):
+        path.touch()
+    os.utime(old, (time.time() - 60,) * 2)
+    supervision.down(home)
+    assert (old.exists(), fresh.exists()) == (False, True)
+
+
 def test_up_twice_says_so_and_starts_nothing(home: Home, env: dict[str, str]) -> None:
     first = up(home, env, python(_SLEEPER))
     second = up(home, env, python(_SLEEPER))
