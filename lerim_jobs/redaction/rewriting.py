@@ -18,13 +18,13 @@ from lerim_jobs.redaction.needles import in_turn
 from lerim_jobs.redaction.scrubbing import Scrubber
 from lerim_jobs.sessions import transcript
 from lerim_jobs.views.memories import memory_stream
+from lerim_jobs.views.projection import CHECKPOINTS, note_rewritten
 
 __all__ = ["REDACTIONS", "LogRedaction", "neutral"]
 
 REDACTIONS = "redactions"
 """The stream that says what was redacted when."""
 
-_CHECKPOINTS = "_checkpoints"
 _BLOBS = ("blob", "answer_blob", "output_blob")
 # Names of places: without them nothing is found any more, so a pattern that matches one is told, not obeyed.
 _PLACES = {
@@ -63,7 +63,7 @@ class LogRedaction:
 
     def begin(self, tx: Tx) -> None:
         """Nobody may be at work: what a worker holds in memory would be written back behind us."""
-        self._views = {name for name, _ in self._store.docs(_CHECKPOINTS)}
+        self._views = {name for name, _ in self._store.docs(CHECKPOINTS)}
         now = tx.now_ms()
         for row in self._store.due_stages(100_000):
             if row.state == "running" and row.lease_until_ms > now and self._alive(row.owner or "") is not False:
@@ -95,7 +95,7 @@ class LogRedaction:
         """Read models of the log are made again from it when they are next read."""
         if not self._change:
             return value
-        if view in self._views or view == _CHECKPOINTS or view.startswith(marks.PREFIX):
+        if view in self._views or view == CHECKPOINTS or view.startswith(marks.PREFIX):
             return None
         if (blob := value.decode("utf-8", "replace")) in moved:
             return moved[blob].encode()
@@ -116,6 +116,7 @@ class LogRedaction:
             pattern_hash=self._pattern_hash,
         )
         tx.append(REDACTIONS, [applied], meta=self._meta)
+        note_rewritten(tx)
 
     def _scrubbed(self, row: Recorded) -> bytes:
         if self._memory_id and row.stream == memory_stream(self._memory_id):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 import msgspec
 
 from lerim_jobs.log.codec import Recorded
-from lerim_jobs.log.store import Store
+from lerim_jobs.log.store import Store, Tx
 
-__all__ = ["View", "catch_up", "find", "fold_all", "rebuild"]
+__all__ = ["CHECKPOINTS", "View", "catch_up", "find", "fold_all", "note_rewritten", "rebuild"]
 
 S = TypeVar("S")
-_CHECKPOINTS = "_checkpoints"
+CHECKPOINTS = "_checkpoints"
+_REWRITTEN = "_rewritten"
 _BATCH = 20_000
 
 
@@ -37,26 +39,32 @@ class View(msgspec.Struct, Generic[S], frozen=True):
 def catch_up(store: Store, view: View[S]) -> None:
     """Apply every event the view has not seen. Cheap when there is none."""
     while True:
-        seen = _checkpoint(store.doc(_CHECKPOINTS, view.name), view)
+        rewritten = store.doc(CHECKPOINTS, _REWRITTEN)
+        seen = _checkpoint(store.doc(CHECKPOINTS, view.name), view)
         batch = store.read_all(seen, _BATCH, view.types) if store.position() > seen else []
         if not batch:
             return
         with store.write() as tx:
-            stored = tx.doc(_CHECKPOINTS, view.name)
-            if _checkpoint(stored, view) != seen:
-                continue
+            stored = tx.doc(CHECKPOINTS, view.name)
+            if _checkpoint(stored, view) != seen or tx.doc(CHECKPOINTS, _REWRITTEN) != rewritten:
+                continue  # another one was quicker, or what was read is no longer what the log says
             if seen == 0:
                 tx.clear_docs(view.name)
             for key, value in _folded(view, batch, lambda key: tx.doc(view.name, key)).items():
                 tx.put_doc(view.name, key, None if value is None else msgspec.json.encode(value))
-            tx.put_doc(_CHECKPOINTS, view.name, msgspec.json.encode([view.version, batch[-1].position]))
+            tx.put_doc(CHECKPOINTS, view.name, msgspec.json.encode([view.version, batch[-1].position]))
+
+
+def note_rewritten(tx: Tx) -> None:
+    """Earlier events were changed: whoever has read them already must read them again."""
+    tx.put_doc(CHECKPOINTS, _REWRITTEN, secrets.token_hex(8).encode())
 
 
 def rebuild(store: Store, view: View[S]) -> None:
     """Throw the documents away and fold the whole log again."""
     with store.write() as tx:
         tx.clear_docs(view.name)
-        tx.put_doc(_CHECKPOINTS, view.name, None)
+        tx.put_doc(CHECKPOINTS, view.name, None)
     catch_up(store, view)
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
+from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import ProjectAdded, ProjectRemoved, SessionExtracted, SessionIndexed, SessionScheduled
 from lerim_jobs.log.memory import MemoryStore
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.log.store import Store
-from lerim_jobs.views.projection import catch_up, find, fold_all, rebuild
+from lerim_jobs.log.store import Store, Tx
+from lerim_jobs.views.projection import catch_up, find, fold_all, note_rewritten, rebuild
 from lerim_jobs.views.projects import PROJECTS, active_projects
 from lerim_jobs.views.sessions import SESSIONS
 
@@ -92,3 +93,44 @@ def test_several_readers_catching_up_at_once_apply_each_event_once(store: Store)
         thread.join()
     session = fold_all(store, SESSIONS)["session-codex-1"]
     assert (session.human_prompts, len(session.segments)) == (50, 50)
+
+
+class SlowReader:
+    """A store whose reader is overtaken between reading events and writing documents."""
+
+    def __init__(self, store: Store, meanwhile: Callable[[], None]) -> None:
+        self._store, self._meanwhile = store, [meanwhile]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def read_all(self, *given: Any) -> list[Recorded]:
+        rows = self._store.read_all(*given)
+        while self._meanwhile:
+            self._meanwhile.pop()()
+        return rows
+
+
+class Renaming:
+    """Takes a word out of every event, as a redaction does."""
+
+    def begin(self, tx: Tx) -> None: ...
+
+    def blob(self, data: bytes) -> bytes:
+        return data
+
+    def event(self, row: Recorded, moved: Mapping[str, str]) -> bytes:
+        return row.data.replace(b"hidden", b"------")
+
+    def document(self, view: str, key: str, value: bytes, moved: Mapping[str, str]) -> bytes | None:
+        return None
+
+    def end(self, tx: Tx) -> None:
+        note_rewritten(tx)
+
+
+def test_what_was_read_before_a_redaction_is_not_written_behind_it(store: Store) -> None:
+    store.append("project-1", [ProjectAdded("1", "hidden", "/p", "h")])
+    slow = SlowReader(store, lambda: store.rewrite(Renaming()))
+    catch_up(cast(Store, slow), PROJECTS)
+    assert [project.name for project in fold_all(store, PROJECTS).values()] == ["------"]
