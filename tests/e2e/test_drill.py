@@ -7,8 +7,13 @@ import os
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+from tests.waiting import until
 
 SABOTAGE = textwrap.dedent(
     '''
@@ -65,6 +70,34 @@ def test_b3_b8_a_short_drill_ends_with_six_zeros(tmp_path: Path) -> None:
     assert report["memories"] > 5
     assert (report["open_jobs"], report["sandbox"]) == ([], None)
     assert list(tmp_path.glob("lerim-drill-*")) == []
+
+
+def test_a_drill_that_is_told_to_stop_leaves_no_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lerim_jobs.cli", "drill", "--minutes", "5"]
+    with (tmp_path / "said").open("wb") as said:
+        running = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stderr=said)
+    try:
+        until(lambda: "0 s" in (tmp_path / "said").read_text(), 120, what="the first fault")
+        assert ours(tmp_path)
+        running.terminate()
+        assert running.wait(60) == 130
+    finally:
+        running.kill()
+        left = ours(tmp_path)
+        for process in left:
+            process.kill()
+    assert left == []
+
+
+def ours(place: Path) -> list[psutil.Process]:
+    """Processes that belong to a sandbox below the folder, but for the drill itself."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = [*process.cmdline(), process.environ().get("LERIM_HOME", "")]
+            if any(str(place) in word for word in words):
+                found.append(process)
+    return found
 
 
 def test_b3_b8_the_drill_finds_missing_fencing_and_a_missing_quote_check(tmp_path: Path) -> None:
