@@ -39,7 +39,8 @@ class Sink(SpanProcessor):
 
     def __init__(self, exporter: SpanExporter, *, delay_ms: int, outbox: Outbox | None = None, remote: bool) -> None:
         self.remote = remote
-        self._guard = Guard(exporter, outbox=outbox)
+        # A receiver's exporter tries again by itself; the local store may have met a disk that was full for a moment.
+        self._guard = Guard(exporter, outbox=outbox, keeps=0 if remote else _QUEUE_SIZE)
         self._batch = BatchSpanProcessor(self._guard, max_queue_size=_QUEUE_SIZE, schedule_delay_millis=delay_ms)
         self._lock = threading.Lock()
         self._given = 0
@@ -68,7 +69,9 @@ class Sink(SpanProcessor):
 
     def flush(self) -> bool:
         """Blocks until the receiver answered; bound it from outside."""
-        return self._batch.force_flush()
+        done = self._batch.force_flush()
+        self._guard.again()
+        return done
 
     def hurry(self) -> None:
         """Flush in the background; does nothing while an earlier one still waits for its receiver."""

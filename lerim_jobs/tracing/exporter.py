@@ -24,7 +24,7 @@ _NOISY_SCOPE = "opentelemetry.instrumentation.redis"
 
 
 class LocalExporter(SpanExporter):
-    """Writes spans to the local store; a store that cannot be written loses spans, never raises."""
+    """Writes spans to the local store; never raises when that cannot be written."""
 
     def __init__(self, path: Path) -> None:
         self._store = SpanStore(path)
@@ -71,11 +71,15 @@ class Guard(SpanExporter):
 
     Redis spans without a parent are polling outside any job. A sampler cannot tell them apart early enough and the
     instrumentation has no switch for it (open-telemetry/opentelemetry-python-contrib#1164).
+
+    `keeps`: so many spans that the exporter could not take are tried again with the next ones; the others are lost.
     """
 
-    def __init__(self, inner: SpanExporter, *, outbox: Outbox | None = None) -> None:
-        self._inner, self._outbox = inner, outbox
+    def __init__(self, inner: SpanExporter, *, outbox: Outbox | None = None, keeps: int = 0) -> None:
+        self._inner, self._outbox, self._keeps = inner, outbox, keeps
         self._lock = threading.Lock()
+        self._waiting: list[ReadableSpan] = []
+        self._waiting_for = 0
         self.delivered = 0
         """Spans the inner exporter took, those dropped on purpose included."""
 
@@ -83,15 +87,27 @@ class Guard(SpanExporter):
         kept = [without_secrets(span) for span in spans if not _is_noise(span)]
         if self._outbox:
             kept = self._outbox.fresh(kept)
-        result = self._inner.export(kept) if kept else SpanExportResult.SUCCESS
-        if result is SpanExportResult.SUCCESS:
-            with self._lock:
-                self.delivered += len(spans)
-            if self._outbox and kept:
-                self._outbox.delivered(kept)
+        with self._lock:
+            batch, self._waiting = [*self._waiting, *kept], []
+            count, self._waiting_for = self._waiting_for + len(spans), 0
+        result = self._inner.export(batch) if batch else SpanExportResult.SUCCESS
+        with self._lock:
+            if result is SpanExportResult.SUCCESS:
+                self.delivered += count
+            elif len(batch) <= self._keeps:
+                self._waiting += batch
+                self._waiting_for += count
+        if result is SpanExportResult.SUCCESS and self._outbox and batch:
+            self._outbox.delivered(batch)
         return result
 
+    def again(self) -> None:
+        """Try what could not be delivered once more."""
+        if self._waiting:
+            self.export([])
+
     def shutdown(self) -> None:
+        self.again()
         self._inner.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
+from lerim_jobs import faults
 from lerim_jobs.errors import StoreUnavailable
 from lerim_jobs.sqlite import immediate, leave_nothing, open_wal
 from lerim_jobs.tracing.names import JOB_ID
@@ -50,6 +51,8 @@ class SpanStore:
             db = self._db()
             with immediate(db):
                 db.executemany("INSERT OR REPLACE INTO spans VALUES(?,?,?,?,?,?,?,?,?,?)", rows)
+                if faults.armed(faults.DISK_FULL):
+                    raise apsw.FullError("database or disk is full")
         except (apsw.Error, OSError) as exc:
             raise StoreUnavailable(f"cannot write spans to {str(self._path)!r}: {exc}") from exc
 

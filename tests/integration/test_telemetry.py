@@ -313,3 +313,21 @@ def test_redis_calls_within_a_job_are_spans_without_their_values(tmp_path: Path)
     (span,) = SpanStore(Home(tmp_path).traces).of_trace(TRACE_ID)
     assert (span.name, span.parent_span_id) == ("SET", attempt_span_id(TRACE_ID, "index", 2))
     assert "marker" not in str(span)
+
+
+def test_spans_that_could_not_be_stored_for_a_moment_are_stored_with_the_next_ones(tmp_path: Path) -> None:
+    from lerim_jobs.tracing.backends import Sink
+    from lerim_jobs.tracing.exporter import LocalExporter
+
+    place = tmp_path / "away" / "traces.sqlite3"
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(sink := Sink(LocalExporter(place), delay_ms=60_000, remote=False))
+    with provider.get_tracer("t").start_as_current_span("outer") as outer:
+        provider.get_tracer("t").start_span("inner").end()
+        sink.flush()
+        assert sink.missing == 1
+        place.parent.mkdir()
+    sink.flush()
+    assert sink.missing == 0
+    stored = SpanStore(place).of_trace(f"{outer.get_span_context().trace_id:032x}")
+    assert sorted(span.name for span in stored) == ["inner", "outer"]
