@@ -37,6 +37,7 @@ class Here:
     root: Path
     url: str = ""
     settings: str = ""
+    sampled: bool = False
     due: list[tuple[str, str]] = field(default_factory=list)
     numbers: int = 0
 
@@ -89,6 +90,7 @@ class Here:
             trace_id=trace_id,
             root_span_id=ids.span_id(trace_id, "root"),
             start_ns=time.time_ns(),
+            sampled=self.sampled,
         )
         self._send(request_job(self.store, job_id, event, projects=[PROJECT]).freed, None)
         while self.due:

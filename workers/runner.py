@@ -118,8 +118,11 @@ class Runner:
                 work.request, claim.stage, claim.attempt, job_id=claim.job_id, **self._baggage(work, claim)
             ):
                 outcome = load_stage(claim.stage)(self._context(work, claim))
+                # Others may close the trace as soon as the outcome is in the log.
+                self.telemetry.keep()
                 return self._commit(work, claim, outcome), work
         except Exception as exc:
+            self.telemetry.keep()
             return self._fail(claim, exc), None
 
     def _commit(self, work: Job, claim: Claim, outcome: Outcome) -> Settled | None:

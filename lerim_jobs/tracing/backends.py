@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ _LOCAL_DELAY_MS = 200
 _REMOTE_DELAY_MS = 1000
 # A big job's skeleton is emitted in one go; the SDK's default of 2048 would drop part of it.
 _QUEUE_SIZE = 8192
+_TRIES, _AGAIN_S = 5, 0.1
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 # Logfire would add a second OTLP exporter of its own, and one that ignores grpc.
@@ -72,6 +74,16 @@ class Sink(SpanProcessor):
         done = self._batch.force_flush()
         self._guard.again()
         return done
+
+    def keep(self) -> None:
+        """Deliver what is waiting, and try again for a moment where that fails; does nothing when nothing is waiting."""
+        if self.missing <= 0:
+            return
+        for _ in range(_TRIES):
+            self.flush()
+            if not self._guard.is_behind:
+                return
+            time.sleep(_AGAIN_S)
 
     def hurry(self) -> None:
         """Flush in the background; does nothing while an earlier one still waits for its receiver."""

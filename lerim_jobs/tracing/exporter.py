@@ -101,6 +101,11 @@ class Guard(SpanExporter):
             self._outbox.delivered(batch)
         return result
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether anything waits for another try."""
+        return bool(self._waiting)
+
     def again(self) -> None:
         """Try what could not be delivered once more."""
         if self._waiting:

@@ -115,6 +115,15 @@ class Telemetry:
         if request.sampled and not self.disabled:
             emit(self.provider, [started(request, job_id)])
 
+    def keep(self) -> None:
+        """What was recorded here so far is in the local store when this returns, so that no death takes it along.
+
+        Bounded; a store that cannot be written delays nothing for longer.
+        """
+        waiting = [sink.keep for sink in self._sinks if not sink.remote and sink.missing > 0]
+        if waiting:
+            _all_within(_CLOSING_FLUSH_S, waiting)
+
     def flush(self, limit_s: float = 3.0) -> bool:
         """Hand over what is waiting; False when a receiver took longer. Never raises."""
         return _all_within(limit_s, [sink.flush for sink in self._sinks])
