@@ -25,8 +25,8 @@ LONG = [f"REMEMBER: fact {n} is kept. {'Some words about the shop. ' * 30}" for 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def enqueue(world: World) -> str:
-    job_id: str = world.json("sync", "--window", "all", "--no-wait")[0]["job_id"]
+def enqueue(world: World, *arguments: str) -> str:
+    job_id: str = world.json("sync", "--window", "all", "--no-wait", *arguments)[0]["job_id"]
     return job_id
 
 
