@@ -19,6 +19,7 @@ from lerim_jobs import faults
 from lerim_jobs.drill import provider
 from lerim_jobs.drill.provider import MADE_UP, Provider
 from lerim_jobs.drill.sandbox import LEASE_S, Sandbox
+from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs import budget
 from lerim_jobs.paths import memory_dir
 from lerim_jobs.queue import supervision
@@ -143,7 +144,9 @@ class Injection:
     def _let_go_on(self) -> None:
         for pid, since in list(self._stopped.items()):
             waited = time.monotonic() - since
-            taken_over = waited > LEASE_S and pid not in self._owners()
+            taken_over = False
+            with suppress(JobsError):  # a log that cannot be read must not leave anybody stopped
+                taken_over = waited > LEASE_S and pid not in self._owners()
             if taken_over:
                 time.sleep(_TAKEN_OVER_S)
             if taken_over or waited > _MOST_STOPPED_S:

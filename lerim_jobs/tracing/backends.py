@@ -76,9 +76,7 @@ class Sink(SpanProcessor):
         return done
 
     def keep(self) -> None:
-        """Deliver what is waiting, and try again for a moment where that fails; does nothing when nothing is waiting."""
-        if self.missing <= 0:
-            return
+        """Deliver what is waiting, and try again for a moment where that fails."""
         for _ in range(_TRIES):
             self.flush()
             if not self._guard.is_behind:
