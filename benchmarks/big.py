@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import scan
 from lerim_jobs.care.rebuild import VIEWS, rebuild_all
+from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.log.events import (
     Event,
     JobFinished,
@@ -28,10 +29,9 @@ from lerim_jobs.log.events import (
     StageStarted,
     TraceClosed,
 )
+from lerim_jobs.log.projection import catch_up, find, fold_all
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.paths import Home
-from lerim_jobs.views.jobs import JOBS
-from lerim_jobs.views.projection import catch_up, find, fold_all
 
 __all__ = ["fill", "measure"]
 

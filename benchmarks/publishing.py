@@ -11,7 +11,7 @@ from unittest import mock
 
 from lerim_jobs.log.events import MemoryAdded, MemoryUpdated, ProjectAdded
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.memory.publishing import publish_now
+from lerim_jobs.memory.files.publishing import publish_now
 from lerim_jobs.paths import memory_dir
 
 __all__ = ["measure"]

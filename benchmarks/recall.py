@@ -22,10 +22,10 @@ from lerim_jobs.ids import derived
 from lerim_jobs.log.events import MemoryAdded, Quote, SessionIndexed
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.memory.memory import Memory
-from lerim_jobs.memory.search import Document, SearchIndex, search_memories
+from lerim_jobs.memory.search.index import Document, SearchIndex, search_memories
+from lerim_jobs.memory.stored import memory_stream
+from lerim_jobs.sessions.session import session_stream
 from lerim_jobs.sessions.transcript import Segment, Turn, encode, find_quote
-from lerim_jobs.views.memories import memory_stream
-from lerim_jobs.views.sessions import session_stream
 
 __all__ = ["CUTS", "Asked", "Recall", "labelled_memories", "labelled_turns", "locomo", "recall", "turns_index"]
 

@@ -14,7 +14,7 @@ from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.paths import Home
-from workers.context import Outcome, StageContext
+from workers.stage import Outcome, StageContext
 from workers.stages import index
 
 __all__ = ["measure"]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from lerim_jobs.log.events import MemoryAdded, MemoryEdited, MemoryKind, ProjectAdded, Quote, SessionIndexed
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.memory.search import SearchIndex, search_memories
+from lerim_jobs.memory.search.index import SearchIndex, search_memories
+from lerim_jobs.memory.stored import memory_stream
 from lerim_jobs.sessions.transcript import Segment, Turn, encode
-from lerim_jobs.views.memories import memory_stream
 
 __all__ = ["Words", "generate", "measure"]
 

@@ -17,8 +17,8 @@ import psutil
 
 from lerim_jobs.log.events import JobRequested, StageCompleted, StageStarted
 from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.machine.processes import workers_running
 from lerim_jobs.paths import Home
-from lerim_jobs.queue.processes import workers_running
 from tests.model_server import ModelServer
 from tests.transcripts import write_claude
 

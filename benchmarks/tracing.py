@@ -19,10 +19,11 @@ from lerim_jobs.config import Settings, Tracing
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import JobKind, JobRequested
 from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.machine import identity
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import identity
-from lerim_jobs.tracing.context import reserve
-from lerim_jobs.tracing.telemetry import Telemetry, start
+from lerim_jobs.tracing.export.backends import start
+from lerim_jobs.tracing.export.telemetry import Telemetry
+from lerim_jobs.tracing.propagation import reserve
 from tests.model_server import ModelServer
 from workers.leases import Leases
 from workers.runner import Runner

@@ -9,10 +9,10 @@ from lerim_jobs import config, ids
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import JobRequested, StageStarted
 from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.machine import embedded, identity
+from lerim_jobs.machine.processes import temporary_worker
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import embedded, identity
 from lerim_jobs.queue.broker import connect, send_all
-from lerim_jobs.queue.processes import temporary_worker
 
 __all__ = ["worker_waits_ms"]
 

@@ -10,8 +10,8 @@ import threading
 
 from lerim_jobs import config
 from lerim_jobs.errors import JobsError
+from lerim_jobs.machine import processes
 from lerim_jobs.paths import home
-from lerim_jobs.queue import processes
 from scheduler.app import Clockwork, make_scheduler
 
 

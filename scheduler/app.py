@@ -24,14 +24,14 @@ from lerim_jobs.jobs.request import Requested, request_job
 from lerim_jobs.log.events import JobKind, JobRequested
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import Store
+from lerim_jobs.machine import embedded
+from lerim_jobs.machine.identity import host_name
 from lerim_jobs.paths import Home
+from lerim_jobs.projects import active_projects
 from lerim_jobs.providers import check_models
-from lerim_jobs.queue import embedded
 from lerim_jobs.queue.broker import connect, send_all
-from lerim_jobs.queue.identity import host_name
-from lerim_jobs.tracing.context import reserve, traceparent
 from lerim_jobs.tracing.policy import job_settings
-from lerim_jobs.views.projects import active_projects
+from lerim_jobs.tracing.propagation import reserve, traceparent
 
 __all__ = ["Clockwork", "cron", "make_scheduler", "scheduled_job_id"]
 

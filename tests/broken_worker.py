@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lerim_jobs.tracing.backends import Sink
+from lerim_jobs.tracing.export.sink import Sink
 from workers import __main__ as workers
 from workers import runner
 from workers.stages import finish

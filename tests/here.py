@@ -14,12 +14,12 @@ from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import Event, JobKind, JobRequested, ProjectAdded
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import StageRow
+from lerim_jobs.machine import identity
 from lerim_jobs.memory.memory import Memory
+from lerim_jobs.memory.stored import all_memories, memory_stream
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import identity
-from lerim_jobs.tracing.telemetry import start
-from lerim_jobs.views.memories import all_memories, memory_stream
-from lerim_jobs.views.projects import project_stream
+from lerim_jobs.projects import project_stream
+from lerim_jobs.tracing.export.backends import start
 from tests.transcripts import write_claude
 from workers.leases import Leases
 from workers.runner import Runner

@@ -14,7 +14,7 @@ from typing import Any
 
 from lerim_jobs.jobs import sweep
 from workers import __main__ as workers
-from workers.journal import LogJournal
+from workers.log_journal import LogJournal
 from workers.registry import STAGES, load_stage
 
 

@@ -17,8 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from lerim_jobs.tracing.record import SpanRecord
-from lerim_jobs.tracing.tree import TraceHealth, check
+from lerim_jobs.tracing.local.tree import TraceHealth, check
+from lerim_jobs.tracing.skeleton.record import SpanRecord
 
 __all__ = ["GrpcReceiver", "OtlpReceiver", "Received"]
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from lerim_jobs.log.events import Event, MemoryAdded, MemoryKind, ProjectAdded, Quote
-from lerim_jobs.log.memory import MemoryStore
+from lerim_jobs.log.projection import find
 from lerim_jobs.log.store import Store
+from lerim_jobs.memory.files.publishing import publish_now
+from lerim_jobs.memory.files.states import files_of
 from lerim_jobs.memory.memory import Memory
-from lerim_jobs.memory.publishing import publish_now
+from lerim_jobs.memory.stored import all_memories, memory_stream
 from lerim_jobs.paths import memory_dir
-from lerim_jobs.views.files import files_of
-from lerim_jobs.views.memories import all_memories, memory_stream
-from lerim_jobs.views.projection import find
-from lerim_jobs.views.projects import PROJECTS, Project, project_stream
+from lerim_jobs.projects import PROJECTS, Project, project_stream
+from tests.memory_store import MemoryStore
 
 __all__ = ["Shop", "problems"]
 

@@ -208,14 +208,14 @@ def _preload() -> None:
     """What takes long; never dramatiq, which reads its environment when it is imported."""
     import redis
 
-    import lerim_jobs.cli.follow
-    import lerim_jobs.cli.work
+    import lerim_jobs.cli.jobs.follow
+    import lerim_jobs.cli.jobs.work
     from workers.registry import STAGES, load_stage
 
     for name in STAGES:
         load_stage(name)
     assert redis
-    assert lerim_jobs.cli.follow
+    assert lerim_jobs.cli.jobs.follow
     assert "dramatiq" not in sys.modules
     assert threading.active_count() == 1, threading.enumerate()
     gc.freeze()

@@ -14,8 +14,8 @@ from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs import deaths
 from lerim_jobs.jobs.plans import QUEUES
 from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.machine import embedded, identity
 from lerim_jobs.paths import Home, home
-from lerim_jobs.queue import embedded, identity
 from workers.registry import STAGES, load_stage
 from workers.registry import queues as all_queues
 

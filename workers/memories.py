@@ -7,9 +7,9 @@ from functools import cached_property
 
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory
-from lerim_jobs.memory.search import SearchIndex, search_memories
+from lerim_jobs.memory.search.index import SearchIndex, search_memories
+from lerim_jobs.memory.stored import load_memories
 from lerim_jobs.paths import Home
-from lerim_jobs.views.memories import load_memories
 
 __all__ = ["Memories"]
 

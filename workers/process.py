@@ -24,13 +24,14 @@ from lerim_jobs.jobs.job import Job
 from lerim_jobs.jobs.sweep import SWEEP_S, sweep
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import StageRow
+from lerim_jobs.machine import embedded, identity, processes
 from lerim_jobs.paths import home as home_of
-from lerim_jobs.queue import embedded, identity, processes
 from lerim_jobs.queue.broker import connect, queue_length, send_all
-from lerim_jobs.tracing.context import traceparent
-from lerim_jobs.tracing.forward import destinations
+from lerim_jobs.tracing.export.backends import start
+from lerim_jobs.tracing.export.forward import destinations
+from lerim_jobs.tracing.export.telemetry import Telemetry
 from lerim_jobs.tracing.policy import warnings
-from lerim_jobs.tracing.telemetry import Telemetry, start
+from lerim_jobs.tracing.propagation import traceparent
 from workers import registry
 from workers.caps import Caps
 from workers.leases import Leases
@@ -79,7 +80,7 @@ class WorkerProcess:
         self.owner = identity.me()
         store = SqliteStore(self.home.log)
         leases = Leases(store, lease_ms=claims.lease_ms(self.env))
-        self._telemetry = start(self.home, self.settings, self.env, instrument_redis=True)
+        self._telemetry = start(self.home, self.settings, self.env, with_redis=True)
         self.runner = Runner(
             store=store,
             home=self.home,

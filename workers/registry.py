@@ -16,7 +16,7 @@ from lerim_jobs.jobs.retry import MAX_ATTEMPTS
 if TYPE_CHECKING:
     from dramatiq import Broker
 
-    from workers.context import Outcome, StageContext
+    from workers.stage import Outcome, StageContext
 
 __all__ = ["STAGES", "StageSpec", "family", "load_stage", "queues", "register", "spec_of"]
 

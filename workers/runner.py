@@ -21,20 +21,20 @@ from lerim_jobs.jobs.closing import close_trace
 from lerim_jobs.jobs.job import Job
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.store import StageRow, Store
+from lerim_jobs.machine import identity
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import identity
 from lerim_jobs.tracing.content import error_frames, mask
-from lerim_jobs.tracing.context import under_attempt
-from lerim_jobs.tracing.skeleton import attempt_span_id
-from workers.context import Outcome, StageContext
-from workers.journal import LogJournal
+from lerim_jobs.tracing.propagation import under_attempt
+from lerim_jobs.tracing.skeleton.spans import attempt_span_id
 from workers.leases import Leases
+from workers.log_journal import LogJournal
 from workers.registry import load_stage, spec_of
+from workers.stage import Outcome, StageContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lerim_jobs.tracing.telemetry import Telemetry
+    from lerim_jobs.tracing.export.telemetry import Telemetry
     from workers.models import Models
 
 __all__ = ["Runner"]
@@ -220,7 +220,7 @@ class Runner:
         return {**self.env, "LERIM_PROVIDER": provider} if provider else self.env
 
     def _project(self, work: Job, claim: Claim) -> Path | None:
-        from lerim_jobs.views.projects import active_projects
+        from lerim_jobs.projects import active_projects
 
         project_id = _project_id(work, claim)
         project = active_projects(self.store).get(project_id) if project_id else None

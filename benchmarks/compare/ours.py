@@ -15,13 +15,13 @@ from lerim_jobs.jobs.claims import End
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import JobRequested, StageRequested
 from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.machine import embedded, identity
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import embedded, identity
 from lerim_jobs.queue.broker import connect, send_all
-from lerim_jobs.tracing.telemetry import start
+from lerim_jobs.tracing.export.backends import start
 from workers import registry, runner
-from workers.context import Outcome, StageContext
 from workers.leases import Leases
+from workers.stage import Outcome, StageContext
 
 __all__ = ["bare_dramatiq", "durable"]
 

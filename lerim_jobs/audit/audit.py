@@ -16,10 +16,10 @@ from lerim_jobs.audit.paid import paid_twice
 from lerim_jobs.audit.traces import split_traces
 from lerim_jobs.config import Settings
 from lerim_jobs.log.store import Store
-from lerim_jobs.memory.evidence import unsupported
+from lerim_jobs.machine.identity import host_name
+from lerim_jobs.machine.processes import workers_running
+from lerim_jobs.memory.checks.evidence import unsupported
 from lerim_jobs.paths import Home
-from lerim_jobs.queue.identity import host_name
-from lerim_jobs.queue.processes import workers_running
 
 __all__ = ["Audit", "audit", "to_json"]
 

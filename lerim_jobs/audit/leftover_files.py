@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lerim_jobs.audit.finding import Breach, Place
 from lerim_jobs.paths import memory_dir
-from lerim_jobs.views.projects import active_projects
+from lerim_jobs.projects import active_projects
 
 __all__ = ["sockets", "temporary_files"]
 

@@ -13,8 +13,8 @@ from lerim_jobs.audit.finding import Breach, Place
 from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs.plans import QUEUES, host_queue
 from lerim_jobs.log.store import Store
-from lerim_jobs.queue import embedded, supervision
-from lerim_jobs.queue.processes import TEMPORARY, WATCH_PARENT, WATCHED_PID, workers_running
+from lerim_jobs.machine import embedded, supervision
+from lerim_jobs.machine.processes import TEMPORARY, WATCH_PARENT, WATCHED_PID, workers_running
 
 __all__ = ["messages", "processes"]
 

@@ -8,7 +8,7 @@ from lerim_jobs.audit.finding import Breach, Place, each
 from lerim_jobs.jobs import budget
 from lerim_jobs.jobs.budget import PARKED, SPENT
 from lerim_jobs.jobs.settlement import journal_view
-from lerim_jobs.queue import identity
+from lerim_jobs.machine import identity
 
 __all__ = ["blobs", "documents", "leases", "reservations"]
 

@@ -6,10 +6,10 @@ from lerim_jobs.audit.finding import Breach, Place, Zero, each
 from lerim_jobs.jobs.settlement import UNCLOSED, job_stream
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import JobRequested
-from lerim_jobs.tracing.record import SpanRecord
-from lerim_jobs.tracing.skeleton import skeleton
-from lerim_jobs.tracing.spans import SpanStore
-from lerim_jobs.tracing.tree import check
+from lerim_jobs.tracing.local.store import SpanStore
+from lerim_jobs.tracing.local.tree import check
+from lerim_jobs.tracing.skeleton.record import SpanRecord
+from lerim_jobs.tracing.skeleton.spans import skeleton
 
 __all__ = ["split_traces"]
 

@@ -18,8 +18,8 @@ from lerim_jobs.log.events import (
     SessionScheduled,
 )
 from lerim_jobs.log.store import Store
+from lerim_jobs.projects import active_projects
 from lerim_jobs.sessions.projects import match
-from lerim_jobs.views.projects import active_projects
 
 __all__ = ["account_for_turns"]
 

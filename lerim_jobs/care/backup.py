@@ -22,9 +22,9 @@ from lerim_jobs import __version__
 from lerim_jobs.clock import iso, now_ms
 from lerim_jobs.errors import BadInput, ConflictError, CorruptLog, StoreUnavailable
 from lerim_jobs.log.sqlite import SCHEMA_VERSION
+from lerim_jobs.machine.locks import exclusive_now
+from lerim_jobs.machine.processes import schedulers_running, workers_running
 from lerim_jobs.paths import Home
-from lerim_jobs.queue.locks import exclusive_now
-from lerim_jobs.queue.processes import schedulers_running, workers_running
 from lerim_jobs.sqlite import copy_database, damage
 
 __all__ = ["Manifest", "Restored", "back_up", "restore"]

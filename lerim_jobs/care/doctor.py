@@ -153,7 +153,7 @@ def _models(patient: _Patient) -> Iterator[Finding]:
 
 
 def _redis(patient: _Patient) -> Iterator[Finding]:
-    from lerim_jobs.queue import embedded, server
+    from lerim_jobs.machine import embedded, server
 
     if patient.settings.queue.redis_url:
         try:
@@ -245,7 +245,7 @@ def _agents(patient: _Patient) -> Iterator[Finding]:
 
 
 def _projects(patient: _Patient) -> Iterator[Finding]:
-    from lerim_jobs.queue.identity import host_name
+    from lerim_jobs.machine.identity import host_name
 
     if patient.store is None:
         return

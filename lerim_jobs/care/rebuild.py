@@ -10,17 +10,17 @@ import msgspec
 from lerim_jobs.care.shrink import compact
 from lerim_jobs.errors import ConflictError
 from lerim_jobs.jobs import budget
+from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.jobs.retention import drop_orphans
+from lerim_jobs.log.projection import View, catch_up, rebuild
 from lerim_jobs.log.store import Store
-from lerim_jobs.memory import index_file
-from lerim_jobs.memory.search import SearchIndex
+from lerim_jobs.machine.locks import exclusive_now
+from lerim_jobs.memory.search import index_file
+from lerim_jobs.memory.search.index import SearchIndex
+from lerim_jobs.memory.stored import MEMORIES
 from lerim_jobs.paths import Home
-from lerim_jobs.queue.locks import exclusive_now
-from lerim_jobs.views.jobs import JOBS
-from lerim_jobs.views.memories import MEMORIES
-from lerim_jobs.views.projection import View, catch_up, rebuild
-from lerim_jobs.views.projects import PROJECTS
-from lerim_jobs.views.sessions import SESSIONS
+from lerim_jobs.projects import PROJECTS
+from lerim_jobs.sessions.session import SESSIONS
 
 __all__ = ["VIEWS", "Rebuilt", "compact_all", "rebuild_all"]
 

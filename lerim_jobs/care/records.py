@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from lerim_jobs.machine.processes import ProcessInfo
 from lerim_jobs.paths import Home
-from lerim_jobs.queue.processes import ProcessInfo
 
 __all__ = ["Record", "records"]
 

@@ -8,9 +8,9 @@ from lerim_jobs.care.shrink import give_back, rotate
 from lerim_jobs.config import Retention
 from lerim_jobs.jobs.retention import drop_answers, drop_outputs
 from lerim_jobs.log.store import Store
+from lerim_jobs.machine.locks import exclusive_now
 from lerim_jobs.paths import Home
-from lerim_jobs.queue.locks import exclusive_now
-from lerim_jobs.tracing.spans import SpanStore
+from lerim_jobs.tracing.local.store import SpanStore
 
 __all__ = ["EVERY_MS", "Retained", "retain"]
 

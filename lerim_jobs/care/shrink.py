@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 
 from lerim_jobs.errors import StoreUnavailable
-from lerim_jobs.queue.locks import exclusive
+from lerim_jobs.machine.locks import exclusive
 from lerim_jobs.sqlite import immediate
 
 __all__ = ["compact", "give_back", "rotate"]

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lerim_jobs import config
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import BadInput
+from lerim_jobs.jobs.line import JOBS, JobLine
+from lerim_jobs.log.projection import find
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.memory.memory import Memory
+from lerim_jobs.memory.stored import find_ids, load_memories
 from lerim_jobs.paths import Home
 from lerim_jobs.paths import home as home_of
-from lerim_jobs.views.memories import find_ids, load_memories
-from lerim_jobs.views.projects import Project, active_projects
+from lerim_jobs.projects import Project, active_projects
 
-__all__ = ["State", "find_memory", "find_project", "open_state", "project_here", "project_or_here"]
+if TYPE_CHECKING:
+    from lerim_jobs.tracing.skeleton.record import SpanRecord
+
+__all__ = [
+    "State",
+    "find_job",
+    "find_memory",
+    "find_project",
+    "open_state",
+    "project_here",
+    "project_or_here",
+    "spans_of",
+]
 
 
 class State(NamedTuple):
@@ -53,6 +67,25 @@ def find_memory(state: State, memory_id: str) -> Memory:
         many = "several memories begin with" if found else "there is no memory"
         raise BadInput(f"{many} {memory_id!r}: `lerim memory list` shows them")
     return load_memories(state.store, found)[0]
+
+
+def find_job(state: State, job_id: str) -> JobLine:
+    """The job's line. Raises BadInput for an id nobody knows."""
+    line = find(state.store, JOBS, job_id)
+    if line is None:
+        raise BadInput(f"there is no job {job_id!r}: `lerim jobs list` shows them")
+    return line
+
+
+def spans_of(state: State, job_id: str, trace_id: str) -> list[SpanRecord]:
+    """The skeleton of a job's trace from the log, and what was recorded below it on this machine."""
+    from lerim_jobs.jobs.closing import traced_events
+    from lerim_jobs.tracing.local.store import SpanStore
+    from lerim_jobs.tracing.local.tree import merge
+    from lerim_jobs.tracing.skeleton.spans import skeleton
+
+    bones = skeleton(traced_events(state.store, job_id))
+    return merge(bones, SpanStore(state.home.traces).of_trace(trace_id))
 
 
 def project_or_here(state: State, name: str | None) -> Project:

@@ -19,13 +19,13 @@ from lerim_jobs.drill.sandbox import Sandbox
 from lerim_jobs.drill.traffic import Traffic
 from lerim_jobs.errors import QueueUnavailable
 from lerim_jobs.jobs.closing import unclosed_jobs
+from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.log.events import ModelCalled, ModelCallFailed, ProjectAdded
-from lerim_jobs.queue.identity import host_name
-from lerim_jobs.queue.processes import workers_running
-from lerim_jobs.views.jobs import JOBS
-from lerim_jobs.views.memories import all_memories
-from lerim_jobs.views.projection import fold_all
-from lerim_jobs.views.projects import project_stream
+from lerim_jobs.log.projection import fold_all
+from lerim_jobs.machine.identity import host_name
+from lerim_jobs.machine.processes import workers_running
+from lerim_jobs.memory.stored import all_memories
+from lerim_jobs.projects import project_stream
 
 __all__ = ["Plan", "Report", "run"]
 

@@ -21,10 +21,10 @@ from lerim_jobs.drill.provider import MADE_UP, Provider
 from lerim_jobs.drill.sandbox import LEASE_S, Sandbox
 from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs import budget
+from lerim_jobs.machine import supervision
+from lerim_jobs.machine.embedded import servers
+from lerim_jobs.machine.processes import schedulers_running, workers_running
 from lerim_jobs.paths import memory_dir
-from lerim_jobs.queue import supervision
-from lerim_jobs.queue.embedded import servers
-from lerim_jobs.queue.processes import schedulers_running, workers_running
 
 __all__ = ["KINDS", "Injection"]
 

@@ -14,8 +14,8 @@ from lerim_jobs import config, faults
 from lerim_jobs.config import ROLES
 from lerim_jobs.errors import JobsError
 from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.machine import supervision
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import supervision
 
 __all__ = ["LEASE_S", "Sandbox"]
 

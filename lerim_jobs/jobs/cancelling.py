@@ -18,7 +18,7 @@ from lerim_jobs.jobs.job import Job, fold, memory_counts, with_outputs
 from lerim_jobs.jobs.settlement import end_job, job_stream
 from lerim_jobs.log.events import SessionReleased
 from lerim_jobs.log.store import StageRow, Store, Tx
-from lerim_jobs.views.sessions import SESSIONS, Session
+from lerim_jobs.sessions.session import SESSIONS, Session
 
 __all__ = ["CLOSE_AFTER_MS", "Cancelled", "cancel"]
 

@@ -13,13 +13,13 @@ import msgspec
 
 from lerim_jobs.errors import BadInput
 from lerim_jobs.jobs import deaths
+from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.jobs.request import Requested, request_in
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.events import JobRequested, SessionDropped, SessionRetried, StageQuarantined, StageRetried
+from lerim_jobs.log.projection import fold_all
 from lerim_jobs.log.store import StageRow, Store, Tx
-from lerim_jobs.views.jobs import JOBS
-from lerim_jobs.views.projection import fold_all
-from lerim_jobs.views.sessions import SESSIONS, DeadTurns, Session
+from lerim_jobs.sessions.session import SESSIONS, DeadTurns, Session
 
 __all__ = ["DeadSession", "DeadStage", "dead_sessions", "dead_stages", "drop", "retry", "revive"]
 

@@ -11,10 +11,10 @@ from lerim_jobs.errors import BadInput, ConflictError
 from lerim_jobs.ids import derived
 from lerim_jobs.log.events import Event, MemoryAdded, MemoryArchived, MemoryRestored
 from lerim_jobs.log.store import Store
-from lerim_jobs.memory.files import MAX_BODY, MAX_TAGS, MAX_TITLE, clean, one_line
+from lerim_jobs.memory.files.markdown import MAX_BODY, MAX_TAGS, MAX_TITLE, clean, one_line
+from lerim_jobs.memory.files.merging import Content, content_of, merge
 from lerim_jobs.memory.memory import Memory
-from lerim_jobs.memory.merging import Content, content_of, merge
-from lerim_jobs.views.memories import all_memories, load_memories, memory_stream
+from lerim_jobs.memory.stored import all_memories, load_memories, memory_stream
 
 __all__ = ["add", "archive", "checked", "edit", "restore", "same_content"]
 

@@ -16,8 +16,8 @@ from lerim_jobs.log.events import PublishedFile
 from lerim_jobs.paths import Home
 from lerim_jobs.redaction.rewriting import neutral
 from lerim_jobs.redaction.scrubbing import Scrubber
-from lerim_jobs.tracing.record import SpanRecord
-from lerim_jobs.tracing.spans import SpanStore
+from lerim_jobs.tracing.local.store import SpanStore
+from lerim_jobs.tracing.skeleton.record import SpanRecord
 
 __all__ = ["Left", "leftovers", "rename_files", "scrub_files", "scrub_spans"]
 

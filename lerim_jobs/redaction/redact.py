@@ -24,11 +24,14 @@ from lerim_jobs.log.events import (
     PublishedFile,
     Quote,
 )
+from lerim_jobs.log.projection import fold_all
 from lerim_jobs.log.store import Store
-from lerim_jobs.memory import index_file
+from lerim_jobs.machine import identity
 from lerim_jobs.memory.memory import fold
+from lerim_jobs.memory.search import index_file
+from lerim_jobs.memory.stored import memory_stream
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import identity
+from lerim_jobs.projects import PROJECTS, active_projects
 from lerim_jobs.redaction import needles as looking
 from lerim_jobs.redaction.needles import Needles
 from lerim_jobs.redaction.places import (
@@ -40,9 +43,6 @@ from lerim_jobs.redaction.places import (
 )
 from lerim_jobs.redaction.rewriting import LogRedaction
 from lerim_jobs.redaction.scrubbing import Scrubber
-from lerim_jobs.views.memories import memory_stream
-from lerim_jobs.views.projection import fold_all
-from lerim_jobs.views.projects import PROJECTS, active_projects
 
 __all__ = ["Counted", "Redaction", "Removed"]
 

@@ -11,14 +11,14 @@ import msgspec
 from lerim_jobs.errors import BadInput, ConflictError, CorruptLog
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import MemoryRedacted, RedactionApplied
+from lerim_jobs.log.projection import CHECKPOINTS, note_rewritten
 from lerim_jobs.log.store import Store, Tx
-from lerim_jobs.memory import marks
+from lerim_jobs.memory.files import looks as marks
 from lerim_jobs.memory.memory import REDACTED
+from lerim_jobs.memory.stored import memory_stream
 from lerim_jobs.redaction.needles import in_turn
 from lerim_jobs.redaction.scrubbing import Scrubber
 from lerim_jobs.sessions import transcript
-from lerim_jobs.views.memories import memory_stream
-from lerim_jobs.views.projection import CHECKPOINTS, note_rewritten
 
 __all__ = ["REDACTIONS", "LogRedaction", "neutral"]
 

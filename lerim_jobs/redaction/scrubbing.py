@@ -13,7 +13,7 @@ from lerim_jobs.memory.memory import REDACTED
 from lerim_jobs.memory.proposals import Candidate, Proposal
 from lerim_jobs.redaction.needles import Needles
 from lerim_jobs.sessions.transcript import Segment, Turn
-from lerim_jobs.tracing.record import SpanEvent, SpanLink, SpanRecord
+from lerim_jobs.tracing.skeleton.record import SpanEvent, SpanLink, SpanRecord
 
 __all__ = ["Scrubber"]
 

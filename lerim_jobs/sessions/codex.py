@@ -17,7 +17,7 @@ import msgspec
 from lerim_jobs.ids import derived
 from lerim_jobs.sessions.parts import ROLLBACK, Piece, error_text, is_injected, tool_text
 from lerim_jobs.sessions.records import decode_line, parse_ms
-from lerim_jobs.sessions.redaction import plain, redact
+from lerim_jobs.sessions.secrets import plain, redact
 from lerim_jobs.sessions.transcript import Speaker
 
 __all__ = ["CodexReader"]

@@ -21,7 +21,7 @@ from lerim_jobs.sessions.agents import AGENTS, LineReader
 from lerim_jobs.sessions.discovery import Found
 from lerim_jobs.sessions.parts import ROLLBACK, Piece
 from lerim_jobs.sessions.records import lines
-from lerim_jobs.sessions.redaction import plain, redact, redact_all
+from lerim_jobs.sessions.secrets import plain, redact, redact_all
 from lerim_jobs.sessions.transcript import Turn
 
 __all__ = ["QUIET_MS", "Checkpoint", "Found", "Reading", "is_unchanged", "read"]

@@ -7,8 +7,8 @@ import msgspec
 from lerim_jobs.errors import BadTranscript
 from lerim_jobs.log.store import Store
 from lerim_jobs.sessions import transcript
+from lerim_jobs.sessions.session import Session
 from lerim_jobs.sessions.transcript import Turn
-from lerim_jobs.views.sessions import Session
 
 __all__ = ["stored_turns"]
 

@@ -10,7 +10,7 @@ import msgspec
 
 from lerim_jobs import config
 from lerim_jobs.config import Settings, tracing_warning
-from lerim_jobs.tracing.context import sdk_disabled
+from lerim_jobs.tracing.propagation import sdk_disabled
 
 __all__ = ["installed", "job_settings", "warnings"]
 

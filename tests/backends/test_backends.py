@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from lerim_jobs.log.events import ModelCalled
-from lerim_jobs.tracing.record import SpanRecord
+from lerim_jobs.tracing.skeleton.record import SpanRecord
 from tests.e2e.test_tracing_trouble import trouble
 from tests.e2e.traces import FACTS, session_id, whole_trace
 from tests.e2e.world import World

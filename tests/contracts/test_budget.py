@@ -15,9 +15,9 @@ from lerim_jobs.errors import Parked
 from lerim_jobs.jobs import budget
 from lerim_jobs.jobs.budget import Spent, Wish
 from lerim_jobs.log.events import ModelCalled
-from lerim_jobs.log.memory import MemoryStore
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import Store
+from tests.memory_store import MemoryStore
 
 DAY_MS = 86_400_000
 

@@ -18,10 +18,10 @@ from lerim_jobs.jobs.request import request_job
 from lerim_jobs.jobs.retention import drop_answers
 from lerim_jobs.jobs.sweep import sweep
 from lerim_jobs.log.events import JobRequested, MemoryArchived, ModelCalled, StageRequested, TraceClosed
-from lerim_jobs.log.memory import MemoryStore
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import Store
-from lerim_jobs.tracing.skeleton import skeleton
+from lerim_jobs.tracing.skeleton.spans import skeleton
+from tests.memory_store import MemoryStore
 
 
 @pytest.fixture(params=["memory", "sqlite"])

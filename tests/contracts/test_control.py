@@ -13,6 +13,7 @@ from lerim_jobs.jobs.claims import Claim, Effect, Refused
 from lerim_jobs.jobs.closing import close_trace
 from lerim_jobs.jobs.dead import dead_sessions, dead_stages, drop, retry, revive
 from lerim_jobs.jobs.job import load
+from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.jobs.sweep import sweep
 from lerim_jobs.log.events import (
@@ -23,11 +24,10 @@ from lerim_jobs.log.events import (
     StageRequested,
     StageStarted,
 )
+from lerim_jobs.log.projection import find
 from lerim_jobs.log.store import Store
-from lerim_jobs.tracing.history import history
-from lerim_jobs.views.jobs import JOBS
-from lerim_jobs.views.projection import find
-from lerim_jobs.views.sessions import SESSIONS
+from lerim_jobs.sessions.session import SESSIONS
+from lerim_jobs.tracing.skeleton.attempts import history
 from tests.contracts.test_claims import (
     backdate,
     done,

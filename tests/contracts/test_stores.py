@@ -12,9 +12,9 @@ import pytest
 from lerim_jobs.errors import ConflictError, CorruptLog, StoreUnavailable
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import JobFinished, MemoryArchived, SessionReleased, TraceClosed
-from lerim_jobs.log.memory import MemoryStore
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import Identified, StageRow, Store, Tx
+from tests.memory_store import MemoryStore
 
 
 @pytest.fixture(params=["memory", "sqlite"])

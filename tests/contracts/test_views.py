@@ -12,12 +12,12 @@ import pytest
 
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import ProjectAdded, ProjectRemoved, SessionExtracted, SessionIndexed, SessionScheduled
-from lerim_jobs.log.memory import MemoryStore
+from lerim_jobs.log.projection import catch_up, find, fold_all, note_rewritten, rebuild
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import Store, Tx
-from lerim_jobs.views.projection import catch_up, find, fold_all, note_rewritten, rebuild
-from lerim_jobs.views.projects import PROJECTS, active_projects
-from lerim_jobs.views.sessions import SESSIONS
+from lerim_jobs.projects import PROJECTS, active_projects
+from lerim_jobs.sessions.session import SESSIONS
+from tests.memory_store import MemoryStore
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -21,8 +21,8 @@ import psutil
 from lerim_jobs.jobs.cancelling import cancel
 from lerim_jobs.log.events import StageStarted
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.queue.identity import alive
-from lerim_jobs.queue.processes import schedulers_running, workers_running
+from lerim_jobs.machine.identity import alive
+from lerim_jobs.machine.processes import schedulers_running, workers_running
 from tests.e2e.test_crashes import REPOSITORY, enqueue, owner_pid
 from tests.e2e.world import Running, World
 from tests.model_server import ModelServer

@@ -33,7 +33,7 @@ SABOTAGE = textwrap.dedent(
         claims._is_held = lambda row, held: True
         transcript.find_quote = lambda turns, quote: turns[0] if turns else None
 
-        from lerim_jobs.memory import proof
+        from lerim_jobs.memory.checks import proof
 
         proof.Witness.turn_of = lambda self, candidate, over, text: (self._turns[0], candidate.confidence)
 

@@ -13,8 +13,8 @@ import pytest
 
 from lerim_jobs.log.events import Event, JobFinished, MemoryAdded, Quote
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.memory.evidence import unsupported
-from lerim_jobs.views.memories import memory_stream
+from lerim_jobs.memory.checks.evidence import unsupported
+from lerim_jobs.memory.stored import memory_stream
 from tests.e2e.test_crashes import owner_pid
 from tests.e2e.traces import whole_trace
 from tests.e2e.world import World

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.memory.evidence import unsupported
+from lerim_jobs.memory.checks.evidence import unsupported
 from tests.e2e.traces import whole_trace
 from tests.e2e.world import World
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from lerim_jobs.queue.processes import workers_running
+from lerim_jobs.machine.processes import workers_running
 from tests.e2e.world import World
 from tests.model_server import ModelServer
 from tests.planted import SECRETS, core_of

@@ -390,7 +390,7 @@ def places(world: World, text: str) -> list[str]:
 def save_redis(world: World) -> None:
     """Make Redis write all it has into its files."""
     from lerim_jobs import config
-    from lerim_jobs.queue import embedded
+    from lerim_jobs.machine import embedded
 
     with redis.Redis.from_url(embedded.address(world.home, config.load(world.env))) as client:
         client.save()

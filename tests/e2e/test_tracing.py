@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lerim_jobs.tracing.record import SpanRecord
+from lerim_jobs.tracing.skeleton.record import SpanRecord
 from tests.e2e.traces import FACTS, WHOLE, chats, named, session_id, whole_trace
 from tests.e2e.world import World
 from tests.model_server import ModelServer, Step, tools

@@ -13,8 +13,8 @@ from itertools import product
 from typing import Any
 
 from lerim_jobs.tracing.content import REDACTED
-from lerim_jobs.tracing.record import SpanRecord
-from lerim_jobs.tracing.tree import check
+from lerim_jobs.tracing.local.tree import check
+from lerim_jobs.tracing.skeleton.record import SpanRecord
 from tests.e2e.traces import WHOLE, chats, named, session_id
 from tests.e2e.world import World
 from tests.model_server import ModelServer, Step, brain, tools

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lerim_jobs.log.events import JobRequested
-from lerim_jobs.tracing.tree import check
+from lerim_jobs.tracing.local.tree import check
 from tests.e2e.traces import FACTS, WHOLE, session_id, whole_trace
 from tests.e2e.world import World
 from tests.model_server import ModelServer

@@ -17,11 +17,11 @@ from lerim_jobs import config, ids
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import JobRequested, ModelCalled
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.queue import identity
-from lerim_jobs.queue.processes import workers_running
-from lerim_jobs.tracing.context import reserve
-from lerim_jobs.tracing.record import SpanRecord
-from lerim_jobs.tracing.tree import check
+from lerim_jobs.machine import identity
+from lerim_jobs.machine.processes import workers_running
+from lerim_jobs.tracing.local.tree import check
+from lerim_jobs.tracing.propagation import reserve
+from lerim_jobs.tracing.skeleton.record import SpanRecord
 from tests.e2e.test_crashes import owner_pid
 from tests.e2e.traces import FACTS, WHOLE, chats, closed, finished, named, session_id, whole_trace
 from tests.e2e.world import World
@@ -181,7 +181,7 @@ def test_a11_a_tenth_of_400_jobs_is_sampled_and_each_of_them_whole(tmp_path: Pat
         settings = config.load(env)
         sampled = 0
         with world.workers(2):
-            from lerim_jobs.queue import embedded
+            from lerim_jobs.machine import embedded
             from lerim_jobs.queue.broker import connect, send_all
 
             broker = connect(embedded.ensure(world.home, settings, env).url)

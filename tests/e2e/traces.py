@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from lerim_jobs.log.events import JobFinished
-from lerim_jobs.tracing.record import SpanRecord
-from lerim_jobs.tracing.spans import SpanStore
-from lerim_jobs.tracing.tree import TraceHealth, check
+from lerim_jobs.tracing.local.store import SpanStore
+from lerim_jobs.tracing.local.tree import TraceHealth, check
+from lerim_jobs.tracing.skeleton.record import SpanRecord
 from tests.e2e.world import World
 from tests.waiting import until
 

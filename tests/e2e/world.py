@@ -17,8 +17,8 @@ import psutil
 
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.machine.processes import workers_running
 from lerim_jobs.paths import Home
-from lerim_jobs.queue.processes import workers_running
 from tests.transcripts import write_claude
 from tests.waiting import until
 from tests.zygote import Forked, fork, mark

@@ -44,13 +44,13 @@ from lerim_jobs.log.events import (
 )
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import StageRow
-from lerim_jobs.memory.evidence import unsupported
+from lerim_jobs.machine import supervision
+from lerim_jobs.memory.checks.evidence import unsupported
 from lerim_jobs.paths import Home, memory_dir
-from lerim_jobs.queue import supervision
 from lerim_jobs.sessions import transcript
 from lerim_jobs.sessions.transcript import Segment, Turn
-from lerim_jobs.tracing.skeleton import skeleton
-from lerim_jobs.tracing.spans import SpanStore
+from lerim_jobs.tracing.local.store import SpanStore
+from lerim_jobs.tracing.skeleton.spans import skeleton
 
 TRACE, ROOT = "0af7651916cd43dd8448eb211c80319c", "00f067aa0ba902b7"
 SESSION = "session-claude-code-1"
@@ -347,7 +347,7 @@ def test_documents_of_jobs_that_are_over(place: Place, store: SqliteStore) -> No
 
 
 def test_leases_and_reservations_of_the_dead_while_workers_run(place: Place, store: SqliteStore) -> None:
-    from lerim_jobs.queue import identity
+    from lerim_jobs.machine import identity
 
     machine = identity.me().split("/")[0]
     gone = f"{machine}/999999999/1/x"
@@ -446,7 +446,7 @@ def test_what_is_right_a_moment_later_was_only_in_motion(
 
 
 def test_publishing_removes_what_a_killed_writer_left(store: SqliteStore, tmp_path: Path) -> None:
-    from lerim_jobs.memory.publishing import publish_now
+    from lerim_jobs.memory.files.publishing import publish_now
 
     shop = tmp_path / "shop"
     kept = memory_dir(shop) / "decisions"

@@ -24,11 +24,11 @@ from lerim_jobs.log import migrations
 from lerim_jobs.log.events import JobFinished, JobRequested, MemoryAdded, ModelCalled, ProjectAdded, StageCompleted
 from lerim_jobs.log.migrations import SCHEMA_VERSION, Migration
 from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.machine import embedded, processes
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import embedded, processes
 from lerim_jobs.sqlite import copy_database, damage
-from lerim_jobs.tracing.record import SpanRecord
-from lerim_jobs.tracing.spans import SpanStore
+from lerim_jobs.tracing.local.store import SpanStore
+from lerim_jobs.tracing.skeleton.record import SpanRecord
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 DAY_MS = 86_400_000

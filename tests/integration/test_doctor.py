@@ -19,8 +19,8 @@ from lerim_jobs.errors import ConfigError
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import JobRequested, ProjectAdded
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.queue import processes
-from lerim_jobs.queue.identity import host_name
+from lerim_jobs.machine import processes
+from lerim_jobs.machine.identity import host_name
 from tests.e2e.world import World
 
 

@@ -19,9 +19,9 @@ import redis
 
 from lerim_jobs.config import Queue, Settings
 from lerim_jobs.errors import QueueUnavailable
+from lerim_jobs.machine import embedded, identity, server
+from lerim_jobs.machine.embedded import RedisAddress
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import embedded, identity, server
-from lerim_jobs.queue.embedded import RedisAddress
 from tests.waiting import until
 
 _ENSURE = """
@@ -29,7 +29,7 @@ import os, sys, redis
 from pathlib import Path
 from lerim_jobs.config import Settings
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import embedded
+from lerim_jobs.machine import embedded
 print("ready", flush=True)
 sys.stdin.readline()
 print(embedded.ensure(Home(Path(sys.argv[1])), Settings(), os.environ).started)

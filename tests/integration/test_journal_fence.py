@@ -19,8 +19,8 @@ from lerim_jobs.jobs.request import request_job
 from lerim_jobs.jobs.settlement import end_job, journal_view
 from lerim_jobs.log.events import JobRequested, ModelCalled
 from lerim_jobs.log.sqlite import SqliteStore
-from workers.journal import LogJournal
-from workers.models.journal import Called
+from workers.log_journal import LogJournal
+from workers.models.calls import Called
 
 WISH = {"role": "lead", "provider": "openai", "usd": 0.1, "tokens": 10, "hold_ms": 1000}
 CALL = Called("lead", "h", 0, "m", "m", "openai", 5, 5, 10, cost_usd=0.01)

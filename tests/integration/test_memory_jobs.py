@@ -19,9 +19,9 @@ from lerim_jobs.log.events import (
     Quote,
     StageFailed,
 )
-from lerim_jobs.memory.evidence import unsupported
-from lerim_jobs.memory.provenance import origins
-from lerim_jobs.tracing.skeleton import attempt_span_id, skeleton
+from lerim_jobs.memory.checks.evidence import unsupported
+from lerim_jobs.memory.history.provenance import origins
+from lerim_jobs.tracing.skeleton.spans import attempt_span_id, skeleton
 from tests.here import PROJECT, Here
 from tests.model_server import ModelServer, Step, brain, text, tools
 from tests.transcripts import claude_lines
@@ -266,7 +266,7 @@ def test_every_memory_leads_to_its_sentence_its_call_and_its_decision(made: Made
 
 
 def _all(here: Here) -> list[Any]:
-    from lerim_jobs.views.memories import all_memories
+    from lerim_jobs.memory.stored import all_memories
 
     return list(all_memories(here.store).values())
 
@@ -408,9 +408,9 @@ def test_duplicates_far_apart_meet_and_the_calls_are_bounded(made: Made, server:
 def test_decay_counts_the_last_use_and_spares_nothing_else(made: Made) -> None:
     from lerim_jobs.config import Decay
     from lerim_jobs.log.events import MemoryAccessed
-    from lerim_jobs.memory import decay
-    from lerim_jobs.views.projection import find
-    from lerim_jobs.views.projects import PROJECTS, project_stream
+    from lerim_jobs.log.projection import find
+    from lerim_jobs.memory.checks import decay
+    from lerim_jobs.projects import PROJECTS, project_stream
     from workers.stages import curate
 
     here = made()

@@ -25,7 +25,7 @@ from tests.integration.test_models_http import KEY, SECRET, TABS, Notebook, Shel
 from tests.model_server import ModelServer, Step, hang, raw, reset, status, text, tools
 from workers.agents import lead
 from workers.models import extraction
-from workers.models.journal import Called, CallFailed
+from workers.models.calls import Called, CallFailed
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 

@@ -20,12 +20,12 @@ from lerim_jobs.config import Price, Role, Roles, Settings
 from lerim_jobs.errors import ModelRefused
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Candidate
-from lerim_jobs.tracing.backends import BaggageAttributes
-from lerim_jobs.tracing.exporter import Guard
+from lerim_jobs.tracing.export.backends import BaggageAttributes
+from lerim_jobs.tracing.export.exporter import Guard
 from tests.model_server import ModelServer, Step, brain, text, tools
 from workers.agents import answerer, curator, lead
 from workers.models import Models, extraction
-from workers.models.journal import Called, CallFailed
+from workers.models.calls import Called, CallFailed
 
 KEY = "sk-test-marker-0123456789"
 SECRET = "MARKER-IN-THE-PROMPT"

@@ -15,7 +15,7 @@ import pytest
 from lerim_jobs.sessions.agents import AGENTS
 from lerim_jobs.sessions.discovery import Found
 from lerim_jobs.sessions.reader import Checkpoint, Reading, read
-from lerim_jobs.sessions.redaction import redact
+from lerim_jobs.sessions.secrets import redact
 from lerim_jobs.sessions.windows import cut
 
 FOLDER = Path(os.environ.get("LERIM_TEST_SESSIONS") or "/nonexistent")

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import recall
 from lerim_jobs.errors import BadInput
-from lerim_jobs.memory.search import Document
+from lerim_jobs.memory.search.index import Document
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -13,6 +13,7 @@ import pytest
 
 from lerim_jobs.errors import BadInput, ConflictError
 from lerim_jobs.jobs import claims
+from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import (
     JobFinished,
@@ -28,22 +29,21 @@ from lerim_jobs.log.events import (
     SessionIndexed,
     StageCompleted,
 )
+from lerim_jobs.log.projection import View, catch_up, find, rebuild
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.memory.asof import memories_at
-from lerim_jobs.memory.publishing import publish_now
-from lerim_jobs.memory.search import SearchIndex
+from lerim_jobs.memory.files.publishing import publish_now
+from lerim_jobs.memory.search.asof import memories_at
+from lerim_jobs.memory.search.index import SearchIndex
+from lerim_jobs.memory.stored import MEMORIES, all_memories
 from lerim_jobs.paths import Home
+from lerim_jobs.projects import PROJECTS
 from lerim_jobs.redaction import redact, scrubbing
 from lerim_jobs.redaction.redact import Redaction
 from lerim_jobs.sessions import transcript
+from lerim_jobs.sessions.session import SESSIONS
 from lerim_jobs.sessions.transcript import Segment, Turn, find_quote
-from lerim_jobs.tracing.record import SpanEvent, SpanRecord
-from lerim_jobs.tracing.spans import SpanStore
-from lerim_jobs.views.jobs import JOBS
-from lerim_jobs.views.memories import MEMORIES, all_memories
-from lerim_jobs.views.projection import View, catch_up, find, rebuild
-from lerim_jobs.views.projects import PROJECTS
-from lerim_jobs.views.sessions import SESSIONS
+from lerim_jobs.tracing.local.store import SpanStore
+from lerim_jobs.tracing.skeleton.record import SpanEvent, SpanRecord
 
 VIEWS: tuple[View[Any], ...] = (JOBS, MEMORIES, PROJECTS, SESSIONS)
 MARKER = "ZQX-77-MARKER"

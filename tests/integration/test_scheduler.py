@@ -18,10 +18,10 @@ from lerim_jobs.jobs import claims
 from lerim_jobs.jobs.claims import Claim, End
 from lerim_jobs.log.events import JobRequested, ProjectAdded
 from lerim_jobs.log.sqlite import SqliteStore
+from lerim_jobs.machine import embedded
+from lerim_jobs.machine.identity import host_name
+from lerim_jobs.machine.processes import schedulers_running
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import embedded
-from lerim_jobs.queue.identity import host_name
-from lerim_jobs.queue.processes import schedulers_running
 from scheduler.app import Clockwork, cron, make_scheduler, scheduled_job_id
 from tests.waiting import until
 

@@ -17,9 +17,9 @@ import pytest
 
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import QueueUnavailable
+from lerim_jobs.machine import embedded, processes, supervision
+from lerim_jobs.machine.processes import register_worker, temporary_worker, workers_running
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import embedded, processes, supervision
-from lerim_jobs.queue.processes import register_worker, temporary_worker, workers_running
 from tests.waiting import until
 
 _SETTINGS = Settings()
@@ -35,7 +35,7 @@ _WORKER = """
 import os, signal, sys, time
 from pathlib import Path
 from lerim_jobs.paths import home
-from lerim_jobs.queue import processes
+from lerim_jobs.machine import processes
 state = home(os.environ)
 def stop(*_):
     Path(state.run, "stopped").open("a").write(f"{os.getpid()}\\n")
@@ -61,7 +61,7 @@ _COMMAND = """
 import os, sys, time
 from lerim_jobs.config import Settings
 from lerim_jobs.paths import home
-from lerim_jobs.queue.processes import temporary_worker
+from lerim_jobs.machine.processes import temporary_worker
 with temporary_worker(home(os.environ), Settings(), os.environ, command=sys.argv[1:]):
     time.sleep(60)
 """

@@ -20,14 +20,15 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from lerim_jobs.config import Settings, Tracing
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.paths import Home
-from lerim_jobs.tracing.context import under_attempt
-from lerim_jobs.tracing.emission import emit
-from lerim_jobs.tracing.exporter import record_of
-from lerim_jobs.tracing.preset import PresetIdGenerator, sampler
-from lerim_jobs.tracing.skeleton import attempt_span_id, skeleton
-from lerim_jobs.tracing.spans import SpanStore
-from lerim_jobs.tracing.telemetry import Telemetry, start
-from lerim_jobs.tracing.tree import TraceHealth, check, merge
+from lerim_jobs.tracing.export.backends import start
+from lerim_jobs.tracing.export.emission import emit
+from lerim_jobs.tracing.export.exporter import record_of
+from lerim_jobs.tracing.export.preset import PresetIdGenerator, sampler
+from lerim_jobs.tracing.export.telemetry import Telemetry
+from lerim_jobs.tracing.local.store import SpanStore
+from lerim_jobs.tracing.local.tree import TraceHealth, check, merge
+from lerim_jobs.tracing.propagation import under_attempt
+from lerim_jobs.tracing.skeleton.spans import attempt_span_id, skeleton
 from tests.job_streams import TRACE_ID, JobStream
 from tests.otlp_receiver import GrpcReceiver, OtlpReceiver
 
@@ -165,7 +166,7 @@ def test_a5_secrets_leave_no_process_whatever_a_library_records(tmp_path: Path) 
 
 
 def test_redis_polling_outside_a_job_is_dropped(tmp_path: Path) -> None:
-    from lerim_jobs.tracing.exporter import Guard
+    from lerim_jobs.tracing.export.exporter import Guard
 
     memory = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
@@ -224,7 +225,7 @@ def test_missing_grpc_exporter_is_one_clear_line(tmp_path: Path, monkeypatch: py
 
 def test_a17_a_token_without_logfire_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "logfire", None)
-    monkeypatch.delitem(sys.modules, "lerim_jobs.tracing.hosted", raising=False)
+    monkeypatch.delitem(sys.modules, "lerim_jobs.tracing.export.hosted", raising=False)
     with telemetry(tmp_path, {"LOGFIRE_TOKEN": "pylf_v1_us_x"}) as running:
         assert len(running.notes) == 1
         assert "lerim-jobs[trace]" in running.notes[0]
@@ -236,8 +237,8 @@ from pathlib import Path
 from lerim_jobs.config import Settings, Tracing
 from lerim_jobs.paths import Home
 from lerim_jobs.log.events import JobRequested
-from lerim_jobs.tracing.context import under_attempt
-from lerim_jobs.tracing.telemetry import start
+from lerim_jobs.tracing.propagation import under_attempt
+from lerim_jobs.tracing.export.backends import start
 from tests.integration.test_telemetry import retried_job
 
 stream = retried_job()
@@ -300,7 +301,7 @@ def test_redis_calls_within_a_job_are_spans_without_their_values(tmp_path: Path)
     from redis.retry import Retry
 
     stream = retried_job()
-    running = start(Home(tmp_path), ON, {}, instrument_redis=True)
+    running = start(Home(tmp_path), ON, {}, with_redis=True)
     try:
         client = redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
         with under_attempt(request_of(stream), "index", 2, job_id="sync-1"), pytest.raises(redis.ConnectionError):
@@ -316,8 +317,8 @@ def test_redis_calls_within_a_job_are_spans_without_their_values(tmp_path: Path)
 
 
 def test_spans_that_could_not_be_stored_for_a_moment_are_stored_with_the_next_ones(tmp_path: Path) -> None:
-    from lerim_jobs.tracing.backends import Sink
-    from lerim_jobs.tracing.exporter import LocalExporter
+    from lerim_jobs.tracing.export.exporter import LocalExporter
+    from lerim_jobs.tracing.export.sink import Sink
 
     place = tmp_path / "away" / "traces.sqlite3"
     provider = TracerProvider(shutdown_on_exit=False)

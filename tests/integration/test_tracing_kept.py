@@ -10,7 +10,7 @@ import pytest
 from lerim_jobs.jobs import claims
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.tracing import names
-from lerim_jobs.tracing.spans import SpanStore
+from lerim_jobs.tracing.local.store import SpanStore
 from tests.here import Here
 from workers.registry import load_stage
 

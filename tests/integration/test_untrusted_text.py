@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lerim_jobs.log.events import MemoryAdded, Quote
-from lerim_jobs.memory.evidence import unsupported
+from lerim_jobs.memory.checks.evidence import unsupported
 from lerim_jobs.sessions.speech import own_words, said_by_user
 from lerim_jobs.sessions.transcript import Turn, find_quote, render
 from tests.here import PROJECT, Here

@@ -14,8 +14,9 @@ import pytest
 
 from lerim_jobs import config
 from lerim_jobs.log.store import StageRow
+from lerim_jobs.machine import embedded
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import embedded, waking
+from lerim_jobs.queue import waking
 from lerim_jobs.queue.broker import connect, send
 from lerim_jobs.queue.waking import WakingBroker
 from tests.waiting import until

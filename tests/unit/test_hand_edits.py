@@ -16,10 +16,10 @@ from lerim_jobs.log.events import (
     MemoryReverted,
     MemoryUpdated,
 )
-from lerim_jobs.memory.files import render
-from lerim_jobs.memory.hand_edits import read_changes
-from lerim_jobs.memory.publish import write
-from lerim_jobs.memory.survey import needs_publish
+from lerim_jobs.memory.files.hand_edits import read_changes
+from lerim_jobs.memory.files.markdown import render
+from lerim_jobs.memory.files.survey import needs_publish
+from lerim_jobs.memory.files.writing import write
 from tests.projects import Shop, problems
 
 
@@ -60,7 +60,7 @@ def test_white_space_line_ends_and_a_mark_are_no_edits_and_are_read_once(
     assert shop.publish() == {}
     assert shop.path("a").read_bytes() == odd
     assert shop.memories["a"].version == 1
-    monkeypatch.setattr("lerim_jobs.memory.folder.read", _never)
+    monkeypatch.setattr("lerim_jobs.memory.files.folder.read", _never)
     assert shop.publish() == {}
     monkeypatch.undo()
     shop.append("a", MemoryUpdated("a", "New", "B", 0.5))
@@ -251,7 +251,7 @@ def test_a_change_between_reading_and_writing_is_left_for_next_time(
         shop.edit("a", "Body of a.", "My words.")
         return plain(*given)
 
-    monkeypatch.setattr("lerim_jobs.memory.publishing.write", late)
+    monkeypatch.setattr("lerim_jobs.memory.files.publishing.write", late)
     assert "changed just now" in problems(shop.publish())
     monkeypatch.undo()
     assert shop.publish() == {"written": 1, "edited": 1}
@@ -267,7 +267,7 @@ def test_a_file_edited_just_before_its_removal_is_not_removed(shop: Shop, monkey
         shop.edit("a", "Body of a.", "My words.")
         return write(*given)
 
-    monkeypatch.setattr("lerim_jobs.memory.publishing.write", late)
+    monkeypatch.setattr("lerim_jobs.memory.files.publishing.write", late)
     assert "changed by hand: left alone" in problems(shop.publish())
     monkeypatch.undo()
     assert "its memory is undone: left alone" in problems(shop.publish())
@@ -290,7 +290,7 @@ def test_a_memory_that_moves_while_an_edit_is_read_is_decided_again(
         calls.append(1)
         return found
 
-    monkeypatch.setattr("lerim_jobs.memory.publishing.read_changes", late)
+    monkeypatch.setattr("lerim_jobs.memory.files.publishing.read_changes", late)
     assert shop.publish() == {"written": 1, "edited": 1}
     assert (shop.memories["a"].title, shop.memories["a"].body, len(calls)) == ("New title", "My words.", 2)
 
@@ -329,7 +329,7 @@ def test_a_new_file_is_added_once_even_when_the_publish_dies_half_way(
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lerim_jobs.memory.publishing.write", die)
+    monkeypatch.setattr("lerim_jobs.memory.files.publishing.write", die)
     with pytest.raises(KeyboardInterrupt):
         shop.publish()
     monkeypatch.undo()

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from lerim_jobs.queue import identity
+from lerim_jobs.machine import identity
 
 
 def owner(**changed: str) -> str:

@@ -11,8 +11,8 @@ import pytest
 from lerim_jobs.errors import BadInput, ConflictError
 from lerim_jobs.log.events import MemoryMerged, MemoryRedacted, MemoryRestored, MemoryUpdated
 from lerim_jobs.memory import by_hand
-from lerim_jobs.memory.merging import Content, content_of
-from lerim_jobs.views.files import files_of
+from lerim_jobs.memory.files.merging import Content, content_of
+from lerim_jobs.memory.files.states import files_of
 from tests.projects import Shop
 
 META = {"actor": "test"}

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from lerim_jobs.log.events import MemoryAdded, MemoryArchived, MemoryMerged, MemoryUpdated, Quote
-from lerim_jobs.memory.checks import Verdict, check
+from lerim_jobs.memory.checks.checks import Verdict, check
+from lerim_jobs.memory.checks.summaries import SessionRef, summary_effects
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Candidate, Proposal
-from lerim_jobs.memory.summaries import SessionRef, summary_effects
 from lerim_jobs.sessions.transcript import Turn
-from lerim_jobs.tracing.skeleton import skeleton
+from lerim_jobs.tracing.skeleton.spans import skeleton
 from tests.job_streams import JobStream
 
 SESSION = SessionRef("s1", "session-codex-1", "codex", "some-model")

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lerim_jobs.cli.context import context
+from lerim_jobs.cli.memory.context import context
 from lerim_jobs.config import Decay
 from lerim_jobs.log.events import MemoryAccessed, MemoryAdded, MemoryArchived, MemoryKind, ProjectAdded
-from lerim_jobs.log.memory import MemoryStore
+from lerim_jobs.log.projection import find
 from lerim_jobs.log.store import Store
-from lerim_jobs.memory.context import MIN_TOKENS, Context, compose, ranked, tokens
-from lerim_jobs.memory.search import SearchIndex
-from lerim_jobs.views.projection import find
-from lerim_jobs.views.projects import PROJECTS, Project
+from lerim_jobs.memory.search.context import MIN_TOKENS, Context, compose, ranked, tokens
+from lerim_jobs.memory.search.index import SearchIndex
+from lerim_jobs.projects import PROJECTS, Project
+from tests.memory_store import MemoryStore
 
 DAY_MS = 86_400_000
 

@@ -19,10 +19,10 @@ from lerim_jobs.log.events import (
     MemoryUpdated,
     Quote,
 )
-from lerim_jobs.memory import decay
-from lerim_jobs.memory.files import BadFile, Parsed, default_path, one_line, parse, proof, render
+from lerim_jobs.memory.checks import decay
+from lerim_jobs.memory.files.markdown import BadFile, Parsed, default_path, one_line, parse, proof, render
+from lerim_jobs.memory.files.merging import Content, Merged, content_of, merge, with_theirs
 from lerim_jobs.memory.memory import Memory, fold
-from lerim_jobs.memory.merging import Content, Merged, content_of, merge, with_theirs
 
 QUOTE = Quote("we use tabs", "s1", "session-codex-1", "codex", 4, "user", 1_795_000_000_000)
 ADDED = MemoryAdded(

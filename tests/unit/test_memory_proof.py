@@ -8,11 +8,11 @@ import pytest
 
 from lerim_jobs.errors import ConfigError
 from lerim_jobs.log.events import Quote
-from lerim_jobs.memory.batches import batches, mark
+from lerim_jobs.memory.checks.batches import batches, mark
+from lerim_jobs.memory.checks.proof import Refused, Witness, same_quote
+from lerim_jobs.memory.checks.similarity import Said, covered, same_fact, stems
 from lerim_jobs.memory.memory import Memory
-from lerim_jobs.memory.proof import Refused, Witness, same_quote
 from lerim_jobs.memory.proposals import Candidate
-from lerim_jobs.memory.similarity import Said, covered, same_fact, stems
 from lerim_jobs.sessions.speech import others_words, own_words
 from lerim_jobs.sessions.transcript import Turn
 from workers.models.cues import completes, corrects

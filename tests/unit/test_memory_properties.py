@@ -13,16 +13,16 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from lerim_jobs.errors import BadInput, ConflictError
 from lerim_jobs.jobs.claims import Effect
 from lerim_jobs.log.events import MemoryArchived, MemoryEdited, MemoryRedacted, MemoryRestored, MemoryReverted
-from lerim_jobs.log.memory import MemoryStore
-from lerim_jobs.memory.asof import memories_at
-from lerim_jobs.memory.checks import Verdict, check
+from lerim_jobs.log.projection import rebuild
+from lerim_jobs.memory.checks.checks import Verdict, check
+from lerim_jobs.memory.checks.summaries import SessionRef, summary_effects
+from lerim_jobs.memory.history.undo import Undo, of_job, of_memory, undo
 from lerim_jobs.memory.memory import Memory, content_hash, fold
 from lerim_jobs.memory.proposals import Candidate, Proposal
-from lerim_jobs.memory.summaries import SessionRef, summary_effects
-from lerim_jobs.memory.undo import Undo, of_job, of_memory, undo
+from lerim_jobs.memory.search.asof import memories_at
+from lerim_jobs.memory.stored import MEMORIES, all_memories
 from lerim_jobs.sessions.transcript import Turn
-from lerim_jobs.views.memories import MEMORIES, all_memories
-from lerim_jobs.views.projection import rebuild
+from tests.memory_store import MemoryStore
 
 FACTS = ("use tabs", "deploy on Mondays", "carts live in Redis", "orders live in Postgres", "never force push")
 TURNS = [Turn(n, "user", f"We decided to {fact}.", f"k{n}") for n, fact in enumerate(FACTS)]

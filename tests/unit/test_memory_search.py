@@ -25,15 +25,15 @@ from lerim_jobs.log.events import (
     Quote,
     SessionIndexed,
 )
+from lerim_jobs.log.projection import fold_all
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.memory import ranking
-from lerim_jobs.memory import search as search_module
-from lerim_jobs.memory.search import SearchIndex, index_of, search_memories
+from lerim_jobs.memory.search import index as search_module
+from lerim_jobs.memory.search import ranking
+from lerim_jobs.memory.search.index import SearchIndex, index_of, search_memories
+from lerim_jobs.memory.stored import all_memories
 from lerim_jobs.paths import Home
+from lerim_jobs.sessions.session import SESSIONS
 from lerim_jobs.sessions.transcript import Segment, Turn, encode
-from lerim_jobs.views.memories import all_memories
-from lerim_jobs.views.projection import fold_all
-from lerim_jobs.views.sessions import SESSIONS
 from workers.memories import Memories
 
 
@@ -321,7 +321,7 @@ def test_threads_share_an_index_and_processes_a_file(tmp_path: Path, store: Sqli
         add(store, f"m{n}", f"Tabs {n}")
     program = (
         "import sys; from pathlib import Path; from lerim_jobs.log.sqlite import SqliteStore;"
-        "from lerim_jobs.memory.search import SearchIndex; root = Path(sys.argv[1]);"
+        "from lerim_jobs.memory.search.index import SearchIndex; root = Path(sys.argv[1]);"
         "index = SearchIndex(root / 'search.sqlite3', SqliteStore(root / 'log.sqlite3'));"
         "index.catch_up(); print(len(index.search('tabs', limit=100)))"
     )

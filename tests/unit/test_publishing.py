@@ -23,13 +23,13 @@ from lerim_jobs.log.events import (
     MemoryReverted,
     MemoryUpdated,
 )
-from lerim_jobs.memory.files import render
-from lerim_jobs.memory.publishing import publish_now
-from lerim_jobs.memory.survey import needs_publish
-from lerim_jobs.views.files import FILES, files_of
-from lerim_jobs.views.memories import MEMORIES
-from lerim_jobs.views.projection import rebuild
-from lerim_jobs.views.projects import PROJECTS
+from lerim_jobs.log.projection import rebuild
+from lerim_jobs.memory.files.markdown import render
+from lerim_jobs.memory.files.publishing import publish_now
+from lerim_jobs.memory.files.states import FILES, files_of
+from lerim_jobs.memory.files.survey import needs_publish
+from lerim_jobs.memory.stored import MEMORIES
+from lerim_jobs.projects import PROJECTS
 from tests.projects import Shop, problems
 
 
@@ -184,7 +184,7 @@ def test_a_branch_switch_is_nobodys_wish(shop: Shop) -> None:
 
 
 def test_a_work_tree_of_git_is_known_by_its_own_head(shop: Shop) -> None:
-    from lerim_jobs.memory.survey import checkout_of
+    from lerim_jobs.memory.files.survey import checkout_of
 
     assert checkout_of(shop.repository) == ""
     real = shop.root / "main" / ".git" / "worktrees" / "shop"
@@ -315,7 +315,7 @@ def test_a_project_whose_folder_is_gone_is_named(shop: Shop) -> None:
 
 # --- looking cheaply -------------------------------------------------------------------------------
 def test_one_change_reads_and_writes_one_file(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lerim_jobs.memory import folder as disk
+    from lerim_jobs.memory.files import folder as disk
 
     for number in range(30):
         shop.add(f"m{number}")
@@ -334,7 +334,7 @@ def test_one_change_reads_and_writes_one_file(shop: Shop, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(disk, "read", spied("read", disk.read))
     monkeypatch.setattr(disk, "_swap", spied("written", disk._swap))
-    monkeypatch.setattr("lerim_jobs.memory.publish.render", spied("rendered", render))
+    monkeypatch.setattr("lerim_jobs.memory.files.writing.render", spied("rendered", render))
     shop.append("m7", MemoryUpdated("m7", "New", "B", 0.5))
     assert needs_publish(shop.store, shop.project)
     assert shop.publish() == {"written": 1}

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerim_jobs.log.events import MemoryArchived, MemoryMerged, MemoryRestored, MemoryUpdated
-from lerim_jobs.memory.files import render
-from lerim_jobs.views.files import FILES, files_of
-from lerim_jobs.views.memories import MEMORIES
-from lerim_jobs.views.projection import rebuild
+from lerim_jobs.log.projection import rebuild
+from lerim_jobs.memory.files.markdown import render
+from lerim_jobs.memory.files.states import FILES, files_of
+from lerim_jobs.memory.stored import MEMORIES
 from tests.projects import Shop
 
 KEYS = ("a", "b", "c")

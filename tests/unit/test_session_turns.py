@@ -18,8 +18,8 @@ from lerim_jobs.log.events import (
     SessionRetried,
     SessionScheduled,
 )
-from lerim_jobs.views.sessions import SESSIONS, Session
-from lerim_jobs.views.turns import both, joined, minus, size
+from lerim_jobs.sessions.ranges import both, joined, minus, size
+from lerim_jobs.sessions.session import SESSIONS, Session
 
 
 class Log:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lerim_jobs.config import Agent
 from lerim_jobs.errors import ConfigError
 from lerim_jobs.sessions import discovery, projects
-from lerim_jobs.sessions.redaction import redact, redact_all
+from lerim_jobs.sessions.secrets import redact, redact_all
 from lerim_jobs.sessions.transcript import Turn, find_quote
 from lerim_jobs.sessions.windows import CHARS_PER_TOKEN, cut
 from tests.planted import SECRETS, core_of

@@ -9,8 +9,8 @@ import pytest
 
 from lerim_jobs.config import Settings, Tracing
 from lerim_jobs.log.events import JobRequested
-from lerim_jobs.tracing.context import reserve, trace_of, traceparent, under_attempt
-from lerim_jobs.tracing.skeleton import attempt_span_id
+from lerim_jobs.tracing.propagation import reserve, trace_of, traceparent, under_attempt
+from lerim_jobs.tracing.skeleton.spans import attempt_span_id
 from tests.job_streams import TRACE_ID, JobStream
 
 ON = Settings(tracing=Tracing(enabled=True))
@@ -66,8 +66,8 @@ def test_trace_of_a_request_is_what_was_reserved() -> None:
 
 def test_reserving_loads_no_opentelemetry() -> None:
     code = (
-        "import sys; from lerim_jobs.tracing.context import reserve; from lerim_jobs.config import Settings\n"
-        "import lerim_jobs.tracing.render, lerim_jobs.tracing.spans, lerim_jobs.tracing.telemetry\n"
+        "import sys; from lerim_jobs.tracing.propagation import reserve; from lerim_jobs.config import Settings\n"
+        "import lerim_jobs.tracing.local.render, lerim_jobs.tracing.local.store, lerim_jobs.tracing.export.telemetry\n"
         "reserve(Settings(), {}); sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

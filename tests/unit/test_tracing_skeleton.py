@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerim_jobs.log.codec import Recorded
-from lerim_jobs.tracing.record import SpanRecord, to_json
-from lerim_jobs.tracing.skeleton import attempt_span_id, group_span_id, skeleton
-from lerim_jobs.tracing.tree import TraceHealth, check
+from lerim_jobs.tracing.local.tree import TraceHealth, check
+from lerim_jobs.tracing.skeleton.record import SpanRecord, to_json
+from lerim_jobs.tracing.skeleton.spans import attempt_span_id, group_span_id, skeleton
 from tests.job_streams import ROOT_ID, START_MS, TRACE_ID, JobStream
 
 WHOLE = TraceHealth(roots=1, orphans=0, duplicates=0)

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from lerim_jobs.errors import StoreUnavailable
-from lerim_jobs.tracing.skeleton import skeleton
-from lerim_jobs.tracing.spans import SpanStore
+from lerim_jobs.tracing.local.store import SpanStore
+from lerim_jobs.tracing.skeleton.spans import skeleton
 from tests.job_streams import START_MS, TRACE_ID, JobStream
 
 BONES = skeleton(JobStream().requested("index").started("index").failed("index").started("index", 2).rows)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lerim_jobs.log.events import JobRequested
-from lerim_jobs.tracing.record import SpanRecord
-from lerim_jobs.tracing.render import render
-from lerim_jobs.tracing.skeleton import attempt_span_id, skeleton, started
-from lerim_jobs.tracing.tree import TraceHealth, check, left_behind, merge, stand_ins, tree, workers_of
+from lerim_jobs.tracing.local.render import render
+from lerim_jobs.tracing.local.tree import TraceHealth, check, left_behind, merge, stand_ins, tree, workers_of
+from lerim_jobs.tracing.skeleton.record import SpanRecord
+from lerim_jobs.tracing.skeleton.spans import attempt_span_id, skeleton, started
 from tests.job_streams import START_MS, TRACE_ID, JobStream
 
 WHOLE = TraceHealth(roots=1, orphans=0, duplicates=0)
@@ -147,7 +147,7 @@ def test_long_repeats_are_folded_but_failures_are_always_shown() -> None:
 
 
 def test_swallowed_error_is_shown_on_the_span_that_went_on() -> None:
-    from lerim_jobs.tracing.record import SpanEvent
+    from lerim_jobs.tracing.skeleton.record import SpanEvent
 
     events = [SpanEvent("exception", NOW_NS, {"exception.type": "ValueError", "exception.message": "bad\nshape"})]
     assert any(

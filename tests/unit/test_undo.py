@@ -19,12 +19,12 @@ from lerim_jobs.log.events import (
     MemoryUpdated,
     Quote,
 )
-from lerim_jobs.log.memory import MemoryStore
 from lerim_jobs.log.store import Store
-from lerim_jobs.memory.asof import MemoriesThen, as_of_ms, memories_at
-from lerim_jobs.memory.history import history
+from lerim_jobs.memory.history.told import history
+from lerim_jobs.memory.history.undo import UndoPlan, of_job, of_memory, undo
 from lerim_jobs.memory.memory import Memory, content_hash, fold
-from lerim_jobs.memory.undo import UndoPlan, of_job, of_memory, undo
+from lerim_jobs.memory.search.asof import MemoriesThen, as_of_ms, memories_at
+from tests.memory_store import MemoryStore
 
 QUOTE = Quote("we use tabs", "s1", "session-codex-1", "codex", 4, "user", 5)
 

@@ -13,9 +13,9 @@ from typing import Any
 from pydantic_ai import Agent, ModelRetry, RunContext, Tool
 from pydantic_ai.capabilities import Instrumentation
 
+from lerim_jobs.memory.checks.similarity import Said, same_fact
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Candidate, Proposal
-from lerim_jobs.memory.similarity import Said, same_fact
 from workers.agents import explorer
 from workers.agents.reading import MemoryReader, shown
 from workers.models import Models

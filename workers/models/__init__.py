@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from workers.models.session import Models
+from workers.models.models import Models
 
 __all__ = ["Models"]

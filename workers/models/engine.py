@@ -23,7 +23,7 @@ from workers.models import loop
 
 if TYPE_CHECKING:
     from lerim_jobs.config import RoleName
-    from workers.models.session import Models
+    from workers.models.models import Models
 
 __all__ = ["predictor_context"]
 

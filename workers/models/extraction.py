@@ -20,7 +20,7 @@ from workers.models.engine import predictor_context
 
 if TYPE_CHECKING:
     from lerim_jobs.config import RoleName
-    from workers.models.session import Models
+    from workers.models.models import Models
 
 __all__ = ["Summary", "extract", "summarize"]
 

@@ -26,7 +26,7 @@ from lerim_jobs.providers import OFFLINE, ModelChoice
 from workers.models.prices import bound_usd, input_bound
 
 if TYPE_CHECKING:
-    from workers.models.journal import Journal
+    from workers.models.calls import Journal
 
 __all__ = ["CallGate", "GatedModel", "current", "made_room"]
 

@@ -12,9 +12,8 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 from pydantic import TypeAdapter
 from pydantic_ai import exceptions as px
 from pydantic_ai.durable_exec import record_durable_unit
@@ -27,73 +26,16 @@ from lerim_jobs.config import Price, Role, RoleName
 from lerim_jobs.errors import AlreadyAnswered
 from lerim_jobs.providers import ModelChoice
 from workers.models import gate, spans
-from workers.models.faults import explained, failed_models, is_ours
+from workers.models.calls import Called, CallFailed, Journal
 from workers.models.gate import CallGate
 from workers.models.prices import cost_usd
+from workers.models.provider_errors import explained, failed_models, is_ours
 
-__all__ = ["CallFailed", "Called", "Journal", "JournalModel", "request_hash"]
+__all__ = ["JournalModel", "request_hash"]
 
 _RESPONSE: TypeAdapter[ModelResponse] = TypeAdapter(ModelResponse)
 _VOLATILE = {"timestamp", "run_id", "conversation_id", "metadata", "history_digest", "provider_response_id", "usage"}
 _NO_PART_OF_THE_REQUEST = {"timeout", "max_retries"}
-
-
-class Called(msgspec.Struct, frozen=True):
-    """An answered call. Tokens as the provider counted them; `cost_usd` None: the price is unknown."""
-
-    role: str
-    request_hash: str
-    occurrence: int
-    model_asked: str
-    model: str
-    provider: str
-    tokens_in: int
-    tokens_out: int
-    duration_ms: int
-    cache_read_tokens: int = 0
-    cost_usd: float | None = None
-    failed: list[dict[str, str]] = []
-
-
-class CallFailed(msgspec.Struct, frozen=True):
-    """A call that no model answered."""
-
-    role: str
-    model_asked: str
-    error_type: str
-    duration_ms: int
-    failed: list[dict[str, str]] = []
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cost_usd: float | None = None
-    """What answers that could not be used were charged with; None without any, or when the price is unknown."""
-
-
-class Journal(Protocol):
-    """Where answers are kept."""
-
-    def find(self, request_hash: str, occurrence: int) -> bytes | None:
-        """The stored answer to exactly this request, or None."""
-        ...
-
-    def admit(self, wish: Mapping[str, Any], request_hash: str, occurrence: int) -> str | float:
-        """Reserve for a call and return the reservation's key, or the seconds to wait.
-
-        Raises Parked, ConflictError (the claim is lost) and AlreadyAnswered.
-        """
-        ...
-
-    def give_back(self, keys: Sequence[str]) -> None:
-        """Give reservations of requests that cost nothing back."""
-        ...
-
-    def record(self, call: Called, answer: bytes, held: Sequence[str] = ()) -> None:
-        """Store an answer and settle its reservations; when this returns it survives a crash."""
-        ...
-
-    def failed(self, call: CallFailed, held: Sequence[str] = ()) -> None:
-        """Note a call without an answer, and settle its reservations."""
-        ...
 
 
 class JournalModel(WrapperModel):

@@ -13,8 +13,8 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 from lerim_jobs.config import Role
 from lerim_jobs.providers import OFFLINE, PROVIDERS, ModelChoice, RoleChoice
-from workers.models.faults import worth_falling_back
 from workers.models.gate import GatedModel
+from workers.models.provider_errors import worth_falling_back
 from workers.models.wire import http_hooks
 
 if TYPE_CHECKING:

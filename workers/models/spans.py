@@ -15,7 +15,7 @@ from lerim_jobs.tracing import names
 
 if TYPE_CHECKING:
     from lerim_jobs.config import RoleName
-    from workers.models.journal import Called, CallFailed
+    from workers.models.calls import Called, CallFailed
 
 __all__ = ["acting_as", "answered", "failed"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from lerim_jobs.jobs.claims import Effect
 from lerim_jobs.log.events import MemoryAccessed
-from lerim_jobs.memory.asof import MemoriesThen
-from lerim_jobs.views.projects import project_stream
+from lerim_jobs.memory.search.asof import MemoriesThen
+from lerim_jobs.projects import project_stream
 from workers.agents import answerer
-from workers.context import Outcome, StageContext
 from workers.memories import Memories
+from workers.stage import Outcome, StageContext
 
 __all__ = ["run"]
 

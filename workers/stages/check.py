@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from lerim_jobs.errors import JobsError
-from workers.context import Outcome, StageContext
+from workers.stage import Outcome, StageContext
 
 __all__ = ["run"]
 

@@ -14,16 +14,16 @@ import msgspec
 
 from lerim_jobs.jobs.claims import Effect
 from lerim_jobs.log.events import ProjectCurated, ProposalRejected
-from lerim_jobs.memory.batches import batches, mark
-from lerim_jobs.memory.checks import Decided, check
-from lerim_jobs.memory.decay import Decayed, decide
+from lerim_jobs.log.projection import find
+from lerim_jobs.memory.checks.batches import batches, mark
+from lerim_jobs.memory.checks.checks import Decided, check
+from lerim_jobs.memory.checks.decay import Decayed, decide
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Proposal
-from lerim_jobs.views.projection import find
-from lerim_jobs.views.projects import PROJECTS, Project, project_stream
+from lerim_jobs.projects import PROJECTS, Project, project_stream
 from workers.agents import curator
-from workers.context import Outcome, StageContext
 from workers.memories import Memories
+from workers.stage import Outcome, StageContext
 
 __all__ = ["run"]
 

@@ -18,8 +18,8 @@ from lerim_jobs.memory.proposals import Candidate
 from lerim_jobs.redaction.rewriting import REDACTIONS
 from lerim_jobs.sessions.transcript import Turn, find_quote
 from lerim_jobs.sessions.windows import cut
-from workers.context import Outcome, StageContext
 from workers.models import extraction
+from workers.stage import Outcome, StageContext
 from workers.stages.sessions import planned_session, session_turns
 
 __all__ = ["run"]

@@ -12,11 +12,11 @@ from typing import Any
 from lerim_jobs.clock import now_ms
 from lerim_jobs.jobs.claims import Effect, End
 from lerim_jobs.jobs.job import Job, Stage, memory_counts
+from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.log.events import JobStatus, SessionQuarantined, SessionReleased
-from lerim_jobs.views.jobs import JOBS
-from lerim_jobs.views.projection import find
-from lerim_jobs.views.sessions import SESSIONS
-from workers.context import Outcome, StageContext
+from lerim_jobs.log.projection import find
+from lerim_jobs.sessions.session import SESSIONS
+from workers.stage import Outcome, StageContext
 
 __all__ = ["run"]
 

@@ -23,17 +23,17 @@ from lerim_jobs import ids
 from lerim_jobs.jobs.claims import Effect
 from lerim_jobs.jobs.plans import SessionPlan, after_index
 from lerim_jobs.log.events import Event, SessionIndexed, SessionScheduled
+from lerim_jobs.log.projection import fold_all
+from lerim_jobs.memory.files.survey import needs_publish
 from lerim_jobs.memory.memory import REDACTED
-from lerim_jobs.memory.survey import needs_publish
+from lerim_jobs.projects import Project, active_projects
 from lerim_jobs.sessions import discovery, projects, transcript
 from lerim_jobs.sessions.reader import Checkpoint, Found, Reading, is_unchanged, read
+from lerim_jobs.sessions.session import SESSIONS, FileMark, SegmentMark, Session, session_stream
 from lerim_jobs.sessions.stored import stored_turns
 from lerim_jobs.sessions.transcript import Turn
 from lerim_jobs.sessions.windows import CHARS_PER_TOKEN, cut
-from lerim_jobs.views.projection import fold_all
-from lerim_jobs.views.projects import Project, active_projects
-from lerim_jobs.views.sessions import SESSIONS, FileMark, SegmentMark, Session, session_stream
-from workers.context import Outcome, StageContext
+from workers.stage import Outcome, StageContext
 
 __all__ = ["run"]
 

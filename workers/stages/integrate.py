@@ -13,15 +13,15 @@ import msgspec
 
 from lerim_jobs.jobs.claims import Effect
 from lerim_jobs.log.events import ProposalRejected, SessionExtracted
-from lerim_jobs.memory.checks import Decided, Verdict, check
+from lerim_jobs.log.projection import find
+from lerim_jobs.memory.checks.checks import Decided, Verdict, check
+from lerim_jobs.memory.checks.summaries import SessionRef, summary_effects
 from lerim_jobs.memory.proposals import Candidate, Proposal
-from lerim_jobs.memory.summaries import SessionRef, summary_effects
+from lerim_jobs.sessions.session import SESSIONS
 from lerim_jobs.sessions.transcript import Turn
-from lerim_jobs.views.projection import find
-from lerim_jobs.views.sessions import SESSIONS
 from workers.agents import lead
-from workers.context import Outcome, StageContext
 from workers.memories import Memories
+from workers.stage import Outcome, StageContext
 from workers.stages.sessions import planned_session, session_turns
 
 __all__ = ["run"]

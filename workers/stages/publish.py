@@ -7,10 +7,10 @@ Raises  BadInput when the project's folder is gone, ConflictError (a memory move
 
 from __future__ import annotations
 
-from lerim_jobs.memory.publishing import publish
-from lerim_jobs.views.projection import find
-from lerim_jobs.views.projects import PROJECTS
-from workers.context import Outcome, StageContext
+from lerim_jobs.log.projection import find
+from lerim_jobs.memory.files.publishing import publish
+from lerim_jobs.projects import PROJECTS
+from workers.stage import Outcome, StageContext
 
 __all__ = ["run"]
 

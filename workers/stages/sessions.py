@@ -6,12 +6,12 @@ import msgspec
 
 from lerim_jobs.errors import BadTranscript
 from lerim_jobs.jobs.plans import SessionPlan
+from lerim_jobs.log.projection import find
 from lerim_jobs.log.store import Store
+from lerim_jobs.sessions.session import SESSIONS
 from lerim_jobs.sessions.stored import stored_turns
 from lerim_jobs.sessions.transcript import Turn
-from lerim_jobs.views.projection import find
-from lerim_jobs.views.sessions import SESSIONS
-from workers.context import StageContext
+from workers.stage import StageContext
 
 __all__ = ["planned_session", "session_turns"]
 

@@ -7,13 +7,13 @@ Raises  ModelUnavailable (retried, then gives up), ModelRefused and BadTranscrip
 
 from __future__ import annotations
 
-from lerim_jobs.memory.summaries import summary_id
+from lerim_jobs.log.projection import find
+from lerim_jobs.memory.checks.summaries import summary_id
+from lerim_jobs.memory.stored import MEMORIES
+from lerim_jobs.sessions.session import SESSIONS
 from lerim_jobs.sessions.windows import cut
-from lerim_jobs.views.memories import MEMORIES
-from lerim_jobs.views.projection import find
-from lerim_jobs.views.sessions import SESSIONS
-from workers.context import Outcome, StageContext
 from workers.models import extraction
+from workers.stage import Outcome, StageContext
 from workers.stages.sessions import planned_session, session_turns
 
 __all__ = ["run"]

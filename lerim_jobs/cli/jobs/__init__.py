@@ -1,0 +1,1 @@
+"""Commands that ask for jobs and look after them."""

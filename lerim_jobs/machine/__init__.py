@@ -1,0 +1,1 @@
+"""The machine a process runs on: who it is, its locks, its embedded Redis, its background services."""

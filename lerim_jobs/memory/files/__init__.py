@@ -1,0 +1,1 @@
+"""Memories as markdown files: reading what people did, writing what changed."""

@@ -1,0 +1,97 @@
+"""Comparing a project's files with what was published, cheaply: only files that look different from before are read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from lerim_jobs.clock import now_ns
+from lerim_jobs.ids import digest
+from lerim_jobs.log.store import Store
+from lerim_jobs.memory.files import folder as disk
+from lerim_jobs.memory.files import looks as marks
+from lerim_jobs.memory.files.folder import Scan
+from lerim_jobs.memory.files.looks import LEFT_ALONE
+from lerim_jobs.memory.files.states import FileState, file_states
+from lerim_jobs.paths import memory_dir
+from lerim_jobs.projects import Project
+
+__all__ = ["Survey", "checkout_of", "needs_publish", "survey"]
+
+_MAX_HEAD_BYTES = 4096
+
+
+class Survey(msgspec.Struct):
+    """`changed` are the bytes of files that are not as published; `unread` why one could not be read; `missing` the ids
+    of memories whose file is surely gone. `known` were looked at before, found to be nobody's, and look the same.
+    """
+
+    folder: Path
+    states: dict[str, FileState]
+    scan: Scan
+    changed: dict[str, bytes] = {}
+    unread: dict[str, str] = {}
+    missing: set[str] = set()
+    known: set[str] = set()
+
+
+def survey(store: Store, project: Project) -> Survey:
+    """Look at the project's files and remember how they looked."""
+    place = memory_dir(Path(project.path))
+    found = Survey(place, file_states(store, project.project_id), disk.scan(place))
+    looked_ns = now_ns()
+    seen = marks.load(store, project.project_id)
+    new: dict[str, tuple[disk.Mark, str] | None] = dict.fromkeys(path for path in seen if path not in found.scan.files)
+    digests = {state.path: state.digest for state in found.states.values() if state.path}
+    for path, mark in found.scan.files.items():
+        before = seen.get(path)
+        if before and before[0] == mark:
+            if before[1] == digests.get(path):
+                continue
+            if before[1] == LEFT_ALONE:
+                found.known.add(path)
+        _read(found, path, digests.get(path), new)
+    marks.save(store, project.project_id, new, now_ns=looked_ns)
+    found.missing = {
+        state.memory_id for state in found.states.values() if state.path and found.scan.knows_gone(state.path)
+    }
+    return found
+
+
+def needs_publish(store: Store, project: Project) -> bool:
+    """Whether a publish would find anything to do: for a sync that has nothing else to do in this project."""
+    if not os.path.isdir(project.path):
+        return False
+    found = survey(store, project)
+    if any(path not in found.known for path in found.changed):
+        return True
+    return any(
+        state.memory_id in found.missing or (state.version != state.published and (state.has_file or state.path != ""))
+        for state in found.states.values()
+    )
+
+
+def checkout_of(project: Path) -> str:
+    """What git has checked out there: a branch (`ref: refs/heads/main`) or a commit; empty without git."""
+    git = project / ".git"
+    try:
+        if git.is_file():
+            named = git.read_bytes()[:_MAX_HEAD_BYTES].decode("utf-8", "replace").removeprefix("gitdir:").strip()
+            git = Path(os.path.normpath(project / named))
+        return (git / "HEAD").read_bytes()[:_MAX_HEAD_BYTES].decode("utf-8", "replace").strip()[:200]
+    except OSError:
+        return ""
+
+
+def _read(found: Survey, path: str, expected: str | None, new: dict[str, tuple[disk.Mark, str] | None]) -> None:
+    try:
+        data = disk.read(found.folder, path)
+    except OSError as exc:
+        found.unread[path] = f"unreadable: {exc.strerror}"
+        return
+    if (now := digest(data)) == expected:
+        new[path] = (found.scan.files[path], now)
+    else:
+        found.changed[path] = data

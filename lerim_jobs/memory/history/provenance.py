@@ -1,0 +1,163 @@
+"""Where a memory came from: the words around each quote, the model call that kept it, the decision that placed it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from lerim_jobs.errors import JobsError
+from lerim_jobs.jobs import job as jobs
+from lerim_jobs.jobs.settlement import job_stream
+from lerim_jobs.log.codec import Recorded
+from lerim_jobs.log.events import MemoryAdded, MemoryReverted, MemoryUpdated, ModelCalled, Quote
+from lerim_jobs.log.projection import find
+from lerim_jobs.log.store import Store
+from lerim_jobs.memory.memory import Memory
+from lerim_jobs.memory.stored import memory_stream
+from lerim_jobs.sessions.session import SESSIONS
+from lerim_jobs.sessions.stored import stored_turns
+from lerim_jobs.sessions.transcript import Turn, contains
+
+__all__ = ["Call", "Decision", "Origin", "origins"]
+
+_AROUND = 1
+"""Turns shown before and after the one that was quoted."""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A model call as the log has it. `span_id` is the span it was made under, in the trace of its job."""
+
+    role: str
+    model: str
+    provider: str
+    stage: str
+    tokens_in: int
+    tokens_out: int
+    cost_usd: float | None
+    trace_id: str | None
+    span_id: str | None
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What put a memory, or a quote, where it is. `span_id` is the attempt's; `action` as the event says."""
+
+    action: str
+    reason: str
+    model: str | None
+    job_id: str | None
+    stage: str | None
+    attempt: int | None
+    trace_id: str | None
+    span_id: str | None
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """One quote. `around` are the turns near it, its own included; empty when the transcript is gone."""
+
+    quote: Quote
+    around: list[Turn]
+    kept_by: Call | None
+    placed_by: Decision | None
+
+
+def origins(store: Store, memory: Memory) -> list[Origin]:
+    """One for each quote of the memory, in their order."""
+    rows = store.read(memory_stream(memory.memory_id))
+    return [_origin(store, quote, rows) for quote in memory.quotes]
+
+
+def _origin(store: Store, quote: Quote, rows: Sequence[Recorded]) -> Origin:
+    row = next((row for row in rows if _brought(row, quote)), None)
+    kept_row, kept_quote = (row, quote) if row is None else _first_of(store, row, quote)
+    return Origin(
+        quote=quote,
+        around=_around(store, quote),
+        kept_by=_call(store, kept_row.meta, kept_quote) if kept_row else None,
+        placed_by=_decision(row) if row else None,
+    )
+
+
+def _brought(row: Recorded, quote: Quote) -> bool:
+    event = row.event
+    return isinstance(event, MemoryAdded | MemoryUpdated | MemoryReverted) and quote in event.quotes
+
+
+def _first_of(store: Store, row: Recorded, quote: Quote) -> tuple[Recorded, Quote]:
+    """A merge brings quotes of other memories along: the call that kept one is where that memory got it."""
+    absorbed = [
+        other.stream
+        for other in store.read_all(row.position, 50, ("MemoryMerged",))
+        if other.meta.get("job_id") == row.meta.get("job_id")
+    ]
+    for stream in absorbed if str(row.meta.get("stage", "")).startswith("curate") else ():
+        for earlier in store.read(stream):
+            if _brought(earlier, quote):
+                return _first_of(store, earlier, quote)
+    return row, quote
+
+
+def _decision(row: Recorded) -> Decision:
+    event = row.event
+    return Decision(
+        action={"MemoryAdded": "added", "MemoryUpdated": "updated"}.get(row.type, "restored"),
+        reason=getattr(event, "reason", ""),
+        model=getattr(event, "model", None),
+        job_id=row.meta.get("job_id"),
+        stage=row.meta.get("stage"),
+        attempt=row.meta.get("attempt"),
+        trace_id=row.meta.get("trace_id"),
+        span_id=row.meta.get("span_id"),
+    )
+
+
+def _call(store: Store, meta: Mapping[str, Any], quote: Quote) -> Call | None:
+    """The extraction's last call of the window whose candidate has this quote; a summary's is the last one of its stage."""
+    job_id, stage = meta.get("job_id"), meta.get("stage")
+    try:
+        work = jobs.load(store, job_id) if job_id else None
+    except JobsError:
+        return None
+    placed = work.stages.get(stage or "") if work else None
+    if work is None or placed is None:
+        return None
+    stages = [work.stages[name] for name in placed.request.needs if name in work.stages]
+    kept = [one.request.stage for one in stages if _has(one.output, quote)]
+    kept = kept or [one.request.stage for one in stages if one.family == "summarize"]
+    calls = [
+        row
+        for row in store.read(job_stream(work.job_id))
+        if isinstance(row.event, ModelCalled) and row.event.stage in kept[:1]
+    ]
+    return _as_call(calls[-1]) if calls else None
+
+
+def _has(output: Mapping[str, Any], quote: Quote) -> bool:
+    found = output.get("candidates", ())
+    return any(contains(one.get("quote", ""), quote.text) for one in found)
+
+
+def _as_call(row: Recorded) -> Call:
+    event = row.event
+    assert isinstance(event, ModelCalled)
+    return Call(
+        role=event.role,
+        model=event.model,
+        provider=event.provider,
+        stage=event.stage,
+        tokens_in=event.tokens_in,
+        tokens_out=event.tokens_out,
+        cost_usd=event.cost_usd,
+        trace_id=row.meta.get("trace_id"),
+        span_id=row.meta.get("span_id"),
+    )
+
+
+def _around(store: Store, quote: Quote) -> list[Turn]:
+    session = find(store, SESSIONS, quote.stream)
+    try:
+        turns = stored_turns(store, session) if session else []
+    except JobsError:
+        return []
+    return [turn for turn in turns if abs(turn.n - quote.turn) <= _AROUND]

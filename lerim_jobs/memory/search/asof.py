@@ -1,0 +1,72 @@
+"""The memories as they were at some time, folded from the log up to it, with a full-text index of that time in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lerim_jobs.clock import ms_from_iso, now_ms
+from lerim_jobs.errors import BadInput
+from lerim_jobs.log.store import Store
+from lerim_jobs.memory.memory import Memory, apply
+from lerim_jobs.memory.search.index import index_of
+from lerim_jobs.memory.stored import MEMORIES
+
+__all__ = ["MemoriesThen", "as_of_ms", "memories_at"]
+
+_BATCH = 5000
+
+
+def as_of_ms(text: str) -> int:
+    """An ISO 8601 time as ms; one without a zone counts as UTC. Raises BadInput, also for a time that is still to come."""
+    try:
+        at_ms = ms_from_iso(text)
+    except ValueError:
+        raise BadInput(f"cannot read the time {text!r}; write it as 2026-01-31 or 2026-01-31T12:00:00Z") from None
+    if at_ms > now_ms() + 60_000:
+        raise BadInput(f"{text!r} is still to come: nobody knows yet what will be remembered then")
+    return at_ms
+
+
+def memories_at(store: Store, at_ms: int, *, project_ids: Sequence[str] | None = None) -> dict[str, Memory]:
+    """Every memory by id as it was then, archived and merged ones included. What was redacted since was never there."""
+    found: dict[str, Memory | None] = {}
+    later: set[str] = set()
+    position = 0
+    while rows := store.read_all(position, _BATCH, MEMORIES.types):
+        position = rows[-1].position
+        for row in rows:
+            key = row.stream.removeprefix("memory-")
+            if row.type == "MemoryRedacted":
+                found.pop(key, None)
+                later.add(key)
+            elif row.at_ms > at_ms:
+                later.add(key)  # a clock that went back must not leave a hole in the stream
+            elif key not in later:
+                found[key] = apply(found.get(key), row)
+    return {key: one for key, one in found.items() if one and (project_ids is None or one.project_id in project_ids)}
+
+
+class MemoriesThen:
+    """What agents may see of the memories of that time: search, read, list."""
+
+    def __init__(self, store: Store, at_ms: int, *, project_ids: Sequence[str] | None) -> None:
+        self.by_id = memories_at(store, at_ms, project_ids=project_ids)
+        self._index = index_of(self.by_id.values())
+
+    def search(self, query: str, limit: int) -> list[Memory]:
+        """Memories that were active then, the best match first."""
+        return [self.by_id[hit.memory_id] for hit in self._index.search(query, limit=limit)]
+
+    def read(self, memory_id: str) -> Memory | None:
+        """One memory, archived or not."""
+        return self.by_id.get(memory_id)
+
+    def of_session(self, stream: str, limit: int) -> list[Memory]:
+        """Memories of that time which a session's own words prove, the newest first."""
+        mine = [one for one in self.list(None, len(self.by_id)) if any(quote.stream == stream for quote in one.quotes)]
+        return [one for one in mine if one.kind != "summary"][:limit]
+
+    def list(self, kind: str | None, limit: int) -> list[Memory]:
+        """Memories that were active then, the newest first."""
+        active = [one for one in self.by_id.values() if one.status == "active" and kind in (None, one.kind)]
+        return sorted(active, key=lambda one: (-one.updated_ms, one.memory_id))[:limit]

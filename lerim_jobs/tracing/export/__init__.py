@@ -1,0 +1,1 @@
+"""Spans on their way out: telemetry, back ends, what an exporter may see."""

@@ -1,0 +1,1 @@
+"""Spans on this machine: their store and the tree in the terminal."""

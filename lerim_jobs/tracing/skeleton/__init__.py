@@ -1,0 +1,1 @@
+"""The spans of a job, read from its events."""
