@@ -6,7 +6,7 @@ import statistics
 import time
 from pathlib import Path
 
-from lerim_jobs.jobs import claims
+from lerim_jobs.jobs import claims, outcomes
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import JobRequested, StageRequested
 from lerim_jobs.log.sqlite import SqliteStore
@@ -20,7 +20,7 @@ def measure(place: Path, runs: int) -> list[tuple[str, str]]:
 
 
 def _request(kind: str = "ask") -> JobRequested:
-    return JobRequested(kind, {}, "bench", "bench", "h", "t" * 32, "s" * 16, 1)  # type: ignore[arg-type]
+    return JobRequested(kind, {}, "bench", "bench", "h", "t" * 32, "s" * 16, 1)
 
 
 def _stage_overhead(place: Path, stages: int) -> list[tuple[str, str]]:
@@ -29,13 +29,13 @@ def _stage_overhead(place: Path, stages: int) -> list[tuple[str, str]]:
     held = claims.claim(store, "j", "index", "bench", alive=lambda owner: True, max_attempts=5)
     assert isinstance(held, claims.Claim)
     plan = [StageRequested(stage=f"extract:x:{n}", queue="extract") for n in range(stages)]
-    claims.complete(store, held, output={}, next_stages=plan)
+    outcomes.complete(store, held, output={}, next_stages=plan)
     times, bare = [], []
     for n in range(stages):
         begin = time.perf_counter()
         held = claims.claim(store, "j", f"extract:x:{n}", "bench", alive=lambda owner: True, max_attempts=5)
         assert isinstance(held, claims.Claim)
-        claims.complete(store, held, output={"candidates": []})
+        outcomes.complete(store, held, output={"candidates": []})
         times.append(time.perf_counter() - begin)
         begin = time.perf_counter()
         store.append("memory-x", [])

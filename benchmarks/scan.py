@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.sessions import generate
 from lerim_jobs import config
 from lerim_jobs.clock import now_ms
-from lerim_jobs.jobs import claims, job
+from lerim_jobs.jobs import claims, outcomes
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.log.sqlite import SqliteStore
@@ -49,9 +49,12 @@ def _timed(store: SqliteStore, job_id: str, env: dict[str, str], place: Path) ->
     held = claims.claim(store, job_id, "index", "bench", alive=lambda owner: True, max_attempts=5)
     assert isinstance(held, claims.Claim)
     context = StageContext(
-        job=job.load(store, job_id),
+        job_id=job_id,
+        request=requested,
         stage="index",
         attempt=1,
+        input={},
+        outputs={},
         store=store,
         settings=config.Settings(),
         settings_of=lambda folder: config.Settings(),
@@ -64,5 +67,5 @@ def _timed(store: SqliteStore, job_id: str, env: dict[str, str], place: Path) ->
     begin = time.process_time()
     outcome = index.run(context)
     spent = time.process_time() - begin
-    claims.complete(store, held, output=outcome.output, effects=outcome.effects, blobs=outcome.blobs)
+    outcomes.complete(store, held, output=outcome.output, effects=outcome.effects, blobs=outcome.blobs)
     return spent, outcome

@@ -114,7 +114,7 @@ def _runner(home: Home, env: dict[str, str]) -> Iterator[tuple[Runner, Telemetry
         host=identity.host_name(),
         leases=leases,
         telemetry=telemetry,
-        send=lambda rows, work: None,
+        send=lambda rows: None,
         caps=lambda: settings,
     )
     try:

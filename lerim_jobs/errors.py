@@ -145,8 +145,8 @@ class CorruptLog(PermanentError):
 class Parked(JobsError):
     """Work was put aside, for example over a budget; it resumes by itself.
 
-    `retry_in_ms` is when it is looked at again whatever happens; `waits_for` names what could free it before, as
-    `jobs/budget.py` wrote it.
+    `waits_for` is the call that needs room under a cap, as `jobs/caps.py` wrote it: it goes on when there is some. Without it
+    the stage is tried again in `retry_in_ms`.
     """
 
     code = "parked"

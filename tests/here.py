@@ -92,7 +92,7 @@ class Here:
             start_ns=time.time_ns(),
             sampled=self.sampled,
         )
-        self._send(request_job(self.store, job_id, event, projects=[PROJECT]).freed, None)
+        self._send(request_job(self.store, job_id, event, projects=[PROJECT]).freed)
         while self.due:
             self.runner.run_hint(*self._next())
         finished = jobs.load(self.store, job_id).finished
@@ -124,13 +124,13 @@ class Here:
         self.runner.telemetry.shutdown()
         self.store.close()
 
-    def _send(self, rows: Sequence[StageRow], work: object) -> None:
+    def _send(self, rows: Sequence[StageRow]) -> None:
         self.due += [(row.job_id, row.stage) for row in rows]
 
     def _next(self) -> tuple[str, str]:
         """The first stage that is due, once it is."""
         job_id, stage = self.due.pop(0)
-        row = next((row for row in self.store.job_stages(job_id) if row.stage == stage), None)
+        row = next((row for row in self.store.stages(job_id) if row.stage == stage), None)
         if row:
             time.sleep(max(0, row.due_ms - self.store.now_ms()) / 1000)
         return job_id, stage

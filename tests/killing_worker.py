@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from lerim_jobs.jobs import sweep
+from lerim_jobs.kinds import all_stages
 from workers import __main__ as workers
 from workers.log_journal import LogJournal
-from workers.registry import STAGES, load_stage
+from workers.registry import load_stage
 
 
 def main() -> None:
     """Arm the journal, then work."""
     arm = Path(sys.argv.pop(1))
-    for stage in STAGES:
+    for stage in all_stages():
         load_stage(stage)
     record = LogJournal.record
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from lerim_jobs.errors import ConflictError, CorruptLog
 from lerim_jobs.ids import digest
 from lerim_jobs.log.codec import Recorded, encode, schema_of
 from lerim_jobs.log.events import Event
-from lerim_jobs.log.store import ANY, Identified, Rewriting, StageRow
+from lerim_jobs.log.store import ALL, ANY, Edge, Identified, Rewriting, StageCount, StageRow, StageState
 
 __all__ = ["MemoryStore"]
 
@@ -29,18 +30,26 @@ class MemoryStore:
         self._events: list[Recorded] = []
         self._ids: set[str] = set()
         self._stages: dict[tuple[str, str], StageRow] = {}
+        self._edges: set[tuple[str, Edge]] = set()
         self._docs: dict[tuple[str, str], bytes] = {}
         self._blobs: dict[str, bytes] = {}
 
     @contextmanager
-    def write(self) -> Iterator[MemoryStore]:
+    def write(self, *, durable: bool = True) -> Iterator[MemoryStore]:
         """The store is its own transaction; an exception restores what was there before."""
         with self._lock:
-            before = (list(self._events), set(self._ids), dict(self._stages), dict(self._docs), dict(self._blobs))
+            before = (
+                list(self._events),
+                set(self._ids),
+                dict(self._stages),
+                dict(self._docs),
+                dict(self._blobs),
+                set(self._edges),
+            )
             try:
                 yield self
             except BaseException:
-                self._events, self._ids, self._stages, self._docs, self._blobs = before
+                self._events, self._ids, self._stages, self._docs, self._blobs, self._edges = before
                 raise
 
     # --- events ---
@@ -87,8 +96,8 @@ class MemoryStore:
     def version(self, stream: str) -> int:
         return max((row.version for row in self._events if row.stream == stream), default=0)
 
-    def read(self, stream: str, after: int = 0) -> list[Recorded]:
-        return [row for row in self._events if row.stream == stream and row.version > after]
+    def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
+        return [row for row in self._events if row.stream == stream and row.version > after][:limit]
 
     def read_all(self, after: int = 0, limit: int = 1000, types: Sequence[str] | None = None) -> list[Recorded]:
         rows = (row for row in list(self._events) if row.position > after and (types is None or row.type in types))
@@ -127,23 +136,71 @@ class MemoryStore:
     def stage(self, job_id: str, stage: str) -> StageRow | None:
         return self._stages.get((job_id, stage))
 
-    def stages(self, job_id: str) -> list[StageRow]:
-        return [row for row in self._stages.values() if row.job_id == job_id]
+    def stages(self, job_id: str, name: str | None = None) -> list[StageRow]:
+        rows = [row for row in self._stages.values() if row.job_id == job_id]
+        return [row for row in rows if name in (None, row.stage.partition(":")[0])]
 
-    job_stages = stages
+    def has_stages(self, job_id: str) -> bool:
+        return any(key[0] == job_id for key in self._stages)
+
+    def open_jobs(self) -> list[str]:
+        return sorted({job_id for job_id, _ in self._stages})
 
     def lane(self, lane: str) -> list[StageRow]:
         return [row for row in self._stages.values() if row.lane == lane and row.state in ("ready", "running")]
 
+    def add_stages(self, rows: Sequence[StageRow], edges: Sequence[Edge]) -> None:
+        for row in rows:
+            if (row.job_id, row.stage) in self._stages:
+                raise ConflictError(f"a stage of job {row.job_id!r} exists already")
+            self._stages[row.job_id, row.stage] = row
+        self._edges |= {(rows[0].job_id, edge) for edge in edges}
+
     def save_stage(self, row: StageRow) -> None:
-        self._stages[row.job_id, row.stage] = row
+        old = self._stages[row.job_id, row.stage]
+        self._stages[row.job_id, row.stage] = msgspec.structs.replace(row, input=old.input)
+
+    def after(self, job_id: str, stage: str) -> list[Edge]:
+        edges = [edge for job, edge in self._edges if job == job_id]
+        return sorted(edge for edge in edges if edge.before in (stage, ALL) and edge.after != stage)
+
+    def before(self, job_id: str, stage: str) -> list[Edge]:
+        return sorted(edge for job, edge in self._edges if job == job_id and edge.after == stage)
+
+    def count_open(self, job_id: str, stage: str, by: int) -> StageRow | None:
+        row = self._stages.get((job_id, stage))
+        if row is not None:
+            row = msgspec.structs.replace(row, open_needs=row.open_needs + by)
+            self._stages[job_id, stage] = row
+        return row
 
     def drop_stages(self, job_id: str) -> None:
         self._stages = {key: row for key, row in self._stages.items() if row.job_id != job_id}
+        self._edges = {(job, edge) for job, edge in self._edges if job != job_id}
 
-    def due_stages(self, limit: int = 1000) -> list[StageRow]:
-        rows = [row for row in list(self._stages.values()) if row.state in ("ready", "running")]
-        return sorted(rows, key=lambda row: row.due_ms)[:limit]
+    def running_stages(self) -> list[StageRow]:
+        rows = [row for row in list(self._stages.values()) if row.state == "running"]
+        return sorted(rows, key=lambda row: row.lease_until_ms)
+
+    def ready_stages(
+        self, queue: str, *, sent_before_ms: int, limit: int, after: tuple[int, str, str] = (-1, "", "")
+    ) -> list[StageRow]:
+        now = self._clock()
+        rows = [row for row in list(self._stages.values()) if (row.state, row.queue) == ("ready", queue)]
+        rows = [row for row in rows if row.due_ms <= now and row.sent_ms < sent_before_ms]
+        by_sent = sorted(((row.sent_ms, row.job_id, row.stage), row) for row in rows)
+        return [row for key, row in by_sent if key > after][:limit]
+
+    def far_stages(self, due_after_ms: int) -> list[StageRow]:
+        rows = [row for row in list(self._stages.values()) if row.state == "ready"]
+        return [row for row in rows if max(row.due_ms, row.sent_ms) > due_after_ms]
+
+    def count_stages(self, job_id: str | None = None, state: StageState | None = None) -> list[StageCount]:
+        now = self._clock()
+        rows = [row for row in list(self._stages.values()) if job_id in (None, row.job_id)]
+        rows = [row for row in rows if state in (None, row.state)]
+        found = Counter((row.queue, row.state, row.due_ms <= now) for row in rows)
+        return [StageCount(*key, count) for key, count in sorted(found.items())]
 
     # --- read models ---
     def doc(self, view: str, key: str) -> bytes | None:
@@ -154,6 +211,9 @@ class MemoryStore:
 
     def doc_views(self) -> list[str]:
         return sorted({view for view, _ in self._docs})
+
+    def has_doc(self, view: str, keys: Sequence[str]) -> bool:
+        return any((view, key) in self._docs for key in keys)
 
     def put_doc(self, view: str, key: str, value: bytes | None) -> None:
         if value is None:

@@ -6,14 +6,15 @@ import os
 import signal
 from typing import Any
 
+from lerim_jobs.kinds import all_stages
 from tests.killing_worker import work_for_ever
 from workers.models import extraction
-from workers.registry import STAGES, load_stage
+from workers.registry import load_stage
 
 
 def main() -> None:
     """Poison the extraction, then work."""
-    for stage in STAGES:
+    for stage in all_stages():
         load_stage(stage)
     extract = extraction.extract
 

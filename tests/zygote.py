@@ -210,9 +210,10 @@ def _preload() -> None:
 
     import lerim_jobs.cli.jobs.follow
     import lerim_jobs.cli.jobs.work
-    from workers.registry import STAGES, load_stage
+    from lerim_jobs.kinds import all_stages
+    from workers.registry import load_stage
 
-    for name in STAGES:
+    for name in all_stages():
         load_stage(name)
     assert redis
     assert lerim_jobs.cli.jobs.follow

@@ -12,11 +12,12 @@ import click
 from lerim_jobs import config
 from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs import deaths
-from lerim_jobs.jobs.plans import QUEUES
+from lerim_jobs.kinds import all_stages
+from lerim_jobs.kinds.kind import QUEUES
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.machine import embedded, identity
 from lerim_jobs.paths import Home, home
-from workers.registry import STAGES, load_stage
+from workers.registry import load_stage
 from workers.registry import queues as all_queues
 
 _STOP_MS = 15_000
@@ -95,8 +96,8 @@ def _preload(queues: list[str]) -> None:
     No garbage arises while modules load, and frozen objects are left alone by collections, so shared pages stay shared.
     """
     gc.disable()
-    for name, spec in STAGES.items():
-        if spec.queue in queues:
+    for name, stage in all_stages().items():
+        if stage.queue in queues:
             load_stage(name)
     gc.freeze()
     gc.enable()

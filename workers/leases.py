@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lerim_jobs.errors import JobsError
-from lerim_jobs.jobs import claims
+from lerim_jobs.jobs import claims, outcomes
 from lerim_jobs.jobs.claims import LEASE_MS, Claim
 from lerim_jobs.log.store import Store
 from workers.scope import Scope, current
@@ -61,7 +61,7 @@ class Leases:
 
     def release_all(self) -> int:
         """Hand every claim back to the log, for a worker that must stop now. Returns how many."""
-        return sum(claims.release(self._store, claim) for claim in self.held())
+        return sum(outcomes.release(self._store, claim) for claim in self.held())
 
     def _renew_for_ever(self) -> None:
         renew_at = time.monotonic() + self._every_s
@@ -71,15 +71,17 @@ class Leases:
                 renew_at = time.monotonic() + self._every_s
             with self._lock:
                 held = list(self._held.values())
+            try:
+                lost = self._lost([claim for claim, _ in held], renew=is_due)
+            except JobsError as exc:
+                _log.warning("could not look after the leases: %s", exc)
+                continue
             for claim, scope in held:
-                try:
-                    keeps = self._renewed(claim) if is_due else claims.still_holds(self._store, claim)
-                except JobsError as exc:
-                    _log.warning("could not look after a lease: %s", exc)
-                    continue
-                if not keeps and not scope.ended and claim in self.held():
+                if claim in lost and not scope.ended and claim in self.held():
                     _log.warning("%s of %s was cancelled or taken over: it ends", claim.stage, claim.job_id)
                     scope.end()
 
-    def _renewed(self, claim: Claim) -> bool:
-        return claims.renew(self._store, claim, lease_ms=self.lease_ms)
+    def _lost(self, held: list[Claim], *, renew: bool) -> list[Claim]:
+        if renew and held:
+            return claims.renew(self._store, held, lease_ms=self.lease_ms)
+        return [claim for claim in held if not claims.still_holds(self._store, claim)]

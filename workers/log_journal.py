@@ -13,9 +13,9 @@ from opentelemetry import trace
 from lerim_jobs import faults
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import AlreadyAnswered, ConflictError, StoreUnavailable
-from lerim_jobs.jobs import budget, claims
+from lerim_jobs.jobs import budget, caps, claims
 from lerim_jobs.jobs.claims import Claim
-from lerim_jobs.jobs.settlement import FINISH, job_stream, journal_view
+from lerim_jobs.jobs.settlement import job_stream, journal_view
 from lerim_jobs.log.events import CAPS_STREAM, ModelCalled, ModelCallFailed
 from lerim_jobs.log.store import Identified, Store, Tx
 from lerim_jobs.machine import identity
@@ -39,10 +39,10 @@ class LogJournal:
         *,
         session_id: str | None,
         project_id: str | None,
-        caps: Callable[[], Settings],
+        caps_now: Callable[[], Settings],
         meta: Mapping[str, Any],
     ) -> None:
-        self._store, self._claim, self._caps = store, claim, caps
+        self._store, self._claim, self._caps = store, claim, caps_now
         self._about: dict[str, Any] = {
             "stage": claim.stage,
             "attempt": claim.attempt,
@@ -66,7 +66,7 @@ class LogJournal:
         attempt that was thought dead (AlreadyAnswered).
         """
         key = f"{self._claim.job_id}/{self._claim.stage}/{self._claim.attempt}/{next(self._numbers)}"
-        asked = budget.Wish(job_id=self._claim.job_id, owner=self._claim.owner, **wish)
+        asked = caps.Wish(job_id=self._claim.job_id, owner=self._claim.owner, **wish)
 
         def look(tx: Tx) -> None:
             if not claims.holds(tx, self._claim):
@@ -106,7 +106,7 @@ class LogJournal:
                 **fields, **self._about, answer_blob=tx.put_blob(answer), asked_version=asked, caps_version=caps
             )
             view = journal_view(self._claim.job_id)
-            ended = tx.stage(self._claim.job_id, FINISH) is None
+            ended = not tx.has_stages(self._claim.job_id)
             first = tx.doc(view, key) is None
             event_id = f"{self._claim.job_id}:{key}:called"
             stream = job_stream(self._claim.job_id)
@@ -124,7 +124,7 @@ class LogJournal:
         event = ModelCallFailed(**msgspec.to_builtins(call), **self._about, caps_version=self._let_out(held)[1])
         with self._store.write() as tx:
             tx.append(job_stream(self._claim.job_id), [event], meta=self._meta)
-            ended = tx.stage(self._claim.job_id, FINISH) is None
+            ended = not tx.has_stages(self._claim.job_id)
             budget.settle(tx, held, event, self._claim.job_id, job_ended=ended)
 
     def _let_out(self, held: Sequence[str]) -> tuple[int | None, int | None]:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,8 @@ from dramatiq import Middleware
 from lerim_jobs import config
 from lerim_jobs.care.retain import retain
 from lerim_jobs.errors import JobsError
-from lerim_jobs.jobs import budget, claims
+from lerim_jobs.jobs import budget, claims, parking
 from lerim_jobs.jobs.closing import delivered, traced_events, unclosed_jobs, undelivered_jobs
-from lerim_jobs.jobs.job import Job
 from lerim_jobs.jobs.sweep import SWEEP_S, sweep
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import StageRow
@@ -31,7 +31,6 @@ from lerim_jobs.tracing.export.backends import start
 from lerim_jobs.tracing.export.forward import destinations
 from lerim_jobs.tracing.export.telemetry import Telemetry
 from lerim_jobs.tracing.policy import warnings
-from lerim_jobs.tracing.propagation import traceparent
 from workers import registry
 from workers.caps import Caps
 from workers.leases import Leases
@@ -91,6 +90,7 @@ class WorkerProcess:
             telemetry=self._telemetry,
             send=self._send,
             caps=self.caps.now,
+            stopping=self._stopping,
         )
         leases.start()
         self.broker.listen()
@@ -164,13 +164,9 @@ class WorkerProcess:
         if self.runner and not self._stopping.is_set():
             self.runner.run_hint(job_id, stage)
 
-    def _send(self, rows: Sequence[StageRow], work: Job | None) -> None:
-        parent = None
-        if work:
-            request = work.request
-            parent = traceparent(request.trace_id, request.root_span_id, request.sampled)
-        now_ms = self.runner.store.now_ms() if rows and self.runner else 0
-        send_all(self.broker, rows, traceparent=parent, now_ms=now_ms)
+    def _send(self, rows: Sequence[StageRow]) -> None:
+        if rows and self.runner:
+            send_all(self.broker, rows, now_ms=self.runner.store.now_ms())
 
     def _sweep_for_ever(self) -> None:
         while not self._stopping.wait(SWEEP_S * random.uniform(0.75, 1.25)):
@@ -188,11 +184,11 @@ class WorkerProcess:
             self.runner.store,
             self._send_again,
             alive=identity.alive,
-            queue_empty=lambda queue: queue_length(self.broker, queue) == 0,
+            queue_length=partial(queue_length, self.broker),
         )
-        for job_id, stage in budget.woken(self.runner.store, self.caps.now()):
+        for job_id, stage in parking.woken(self.runner.store, self.caps.now()):
             if row := claims.wake(self.runner.store, job_id, stage):
-                self._send([row], None)
+                self._send([row])
         budget.expire(self.runner.store)
         self._retain()
         mine = {claim.job_id for claim in self.runner.leases.held()}
@@ -203,7 +199,7 @@ class WorkerProcess:
 
     def _send_again(self, row: StageRow) -> None:
         assert self.runner is not None
-        self._send([row], None)
+        self._send([row])
         self.runner.note_resent(row)
 
     def _forget_traces(self) -> None:

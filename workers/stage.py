@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lerim_jobs.config import Settings
-from lerim_jobs.jobs.claims import Effect, End
-from lerim_jobs.jobs.job import Job
-from lerim_jobs.log.events import ProposalRejected, StageRequested
+from lerim_jobs.jobs import sums
+from lerim_jobs.jobs.outcomes import Effect, End
+from lerim_jobs.log.events import JobRequested, ProposalRejected, StageRequested
 from lerim_jobs.log.store import Store
 from lerim_jobs.paths import Home
 
@@ -22,11 +23,16 @@ __all__ = ["Outcome", "StageContext"]
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """One attempt of one stage: its job so far, its input, and what it may use. `store` is for reading."""
+    """One attempt of one stage: how its job was asked for, its input, and what it may use. `store` is for reading."""
 
-    job: Job
+    job_id: str
+    request: JobRequested
     stage: str
     attempt: int
+    input: Mapping[str, Any]
+    """What the plan gave the stage."""
+    outputs: Mapping[str, Mapping[str, Any]]
+    """Outputs of the stages it needed, of the families it wants, by stage name, in plan order."""
     store: Store
     settings: Settings
     settings_of: Callable[[Path], Settings]
@@ -37,16 +43,9 @@ class StageContext:
     now_ms: int
     models: Callable[[], Models]
 
-    @property
-    def input(self) -> dict[str, Any]:
-        """What the plan gave the stage."""
-        return self.job.stages[self.stage].request.input
-
-    @property
-    def needs(self) -> dict[str, dict[str, Any]]:
-        """Outputs of the stages this one needed, by stage name, in plan order."""
-        names = self.job.stages[self.stage].request.needs
-        return {name: self.job.stages[name].output for name in names}
+    def sums(self, project_id: str) -> Mapping[str, Counter[str]]:
+        """What the job's stages have counted for one project so far, by family."""
+        return sums.of(self.store, self.job_id, project_id=project_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 import dramatiq
 
 from lerim_jobs.config import Settings
-from lerim_jobs.jobs.claims import End
+from lerim_jobs.jobs.outcomes import End
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import JobRequested, StageRequested
 from lerim_jobs.log.sqlite import SqliteStore
@@ -56,7 +56,7 @@ def durable(place: Path, jobs: int, threads: int) -> float:
         host=identity.host_name(),
         leases=Leases(store),
         telemetry=start(home, Settings(), env),
-        send=lambda rows, work: _send(broker, rows),
+        send=lambda rows: _send(broker, rows),
         caps=Settings,
     )
     _Runner.on_end = close

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from lerim_jobs.audit.finding import Breach, Zero, each
+from lerim_jobs.kinds import known_stage
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import (
     JobFinished,
@@ -67,7 +68,7 @@ def _apply(store: Store, job: _Job, job_id: str, row: Recorded, counts: dict[str
                 yield Breach(f"{job_id} {stage}", f"it was completed again in attempt {completed.attempt}")
             job.open.discard(stage)
             job.done.add(stage)
-            if stage == "index":
+            if (known := known_stage(stage)) and known.accounts_for_files:
                 yield from _files(store, job_id, completed, counts)
         case JobFinished(status=status):
             if job.open and status != "cancelled":
@@ -90,8 +91,8 @@ def _files(store: Store, job_id: str, completed: StageCompleted, counts: dict[st
 
 
 def _unfinished(store: Store, job_id: str, job: _Job) -> Iterator[Breach]:
-    rows = {row.stage: row for row in store.job_stages(job_id)}
-    if not any(row.state in ("ready", "running") for row in rows.values()):
+    rows = {row.stage: row for row in store.stages(job_id)}
+    if not any(row.state in ("ready", "running", "parked") for row in rows.values()):
         yield Breach(job_id, "it is not finished, and none of its stages can run")
     for stage in sorted(job.open - rows.keys()):
         yield Breach(f"{job_id} {stage}", "the log expects it and no worker can claim it")

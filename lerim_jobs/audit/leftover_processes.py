@@ -11,7 +11,8 @@ import msgspec
 
 from lerim_jobs.audit.finding import Breach, Place
 from lerim_jobs.errors import JobsError
-from lerim_jobs.jobs.plans import QUEUES, host_queue
+from lerim_jobs.jobs.settlement import SETTLED
+from lerim_jobs.kinds.kind import QUEUES, host_queue
 from lerim_jobs.log.store import Store
 from lerim_jobs.machine import embedded, supervision
 from lerim_jobs.machine.processes import TEMPORARY, WATCH_PARENT, WATCHED_PID, workers_running
@@ -20,7 +21,6 @@ __all__ = ["messages", "processes"]
 
 Look = tuple[str, int, list[Breach]]
 _AT_MOST = 10_000
-_SETTLED = ("done", "dead", "skipped")
 
 
 def processes(place: Place) -> Look:
@@ -99,5 +99,5 @@ def _waiting(place: Place, served: set[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _settled(store: Store, job_id: str, stage: str) -> bool:
-    rows = {row.stage: row.state for row in store.job_stages(job_id)}
-    return rows.get(stage, "done") in _SETTLED
+    row = store.stage(job_id, stage)
+    return row is None or row.state in SETTLED

@@ -6,8 +6,10 @@ import re
 
 from lerim_jobs.audit.finding import Breach, Place, each
 from lerim_jobs.jobs import budget
-from lerim_jobs.jobs.budget import PARKED, SPENT
+from lerim_jobs.jobs.budget import SPENT
+from lerim_jobs.jobs.parking import PARKED
 from lerim_jobs.jobs.settlement import journal_view
+from lerim_jobs.jobs.sums import view_of
 from lerim_jobs.machine import identity
 
 __all__ = ["blobs", "documents", "leases", "reservations"]
@@ -38,14 +40,18 @@ def documents(place: Place) -> Look:
     prefix = journal_view("")
     for view in views:
         job_id = view.removeprefix(prefix)
-        if view.startswith(prefix) and not place.store.job_stages(job_id):
+        if view.startswith(prefix) and not place.store.has_stages(job_id):
             found.append(Breach(f"journal of {job_id}", "the job is over and its answers are kept for replay"))
+        job_id = view.removeprefix(view_of(""))
+        if view.startswith(view_of("")) and not place.store.has_stages(job_id):
+            found.append(Breach(f"sums of {job_id}", "the job is over and its sums are kept"))
     for key, _ in place.store.docs(PARKED):
         job_id, _, stage = key.partition("/")
-        if not any(row.stage == stage and row.state == "ready" for row in place.store.job_stages(job_id)):
+        row = place.store.stage(job_id, stage)
+        if row is None or row.state not in ("parked", "ready"):
             found.append(Breach(f"parked {key}", "the stage is not parked any more"))
     for key, _ in place.store.docs(SPENT):
-        if key.startswith("job/") and not place.store.job_stages(key.removeprefix("job/")):
+        if key.startswith("job/") and not place.store.has_stages(key.removeprefix("job/")):
             found.append(Breach(f"sum {key}", "the job is over"))
     return "views", len(views), found
 
@@ -53,7 +59,7 @@ def documents(place: Place) -> Look:
 def leases(place: Place) -> Look:
     """A stage whose worker is gone and which no other one takes over. Without workers it only waits for one."""
     now = place.store.now_ms()
-    running = [row for row in place.store.due_stages(100_000) if row.state == "running"]
+    running = place.store.running_stages()
     found = []
     for row in running if place.workers_run else ():
         gone = identity.alive(row.owner or "") is False

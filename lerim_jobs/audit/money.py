@@ -14,7 +14,8 @@ import msgspec
 from lerim_jobs.audit.finding import Breach, Zero, each
 from lerim_jobs.clock import iso
 from lerim_jobs.jobs import budget
-from lerim_jobs.jobs.budget import SPENT, Spent
+from lerim_jobs.jobs.budget import SPENT
+from lerim_jobs.jobs.caps import Spent
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import CapsChanged, JobFinished, ModelCalled, ModelCallFailed
 from lerim_jobs.log.store import Store

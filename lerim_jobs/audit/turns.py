@@ -117,7 +117,7 @@ def _sum_up(store: Store, session: _Session, totals: Counter[str], folders: dict
 
 def _status(store: Store, job_id: str) -> str:
     """`open` while it goes on, `dry` when it keeps nothing, else how it ended."""
-    if store.job_stages(job_id):
+    if store.has_stages(job_id):
         return "open"
     events = [row.event for row in store.read(job_stream(job_id))]
     if any(isinstance(event, JobRequested) and event.params.get("dry_run") for event in events):

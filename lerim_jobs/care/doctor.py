@@ -20,8 +20,10 @@ from lerim_jobs.care.records import Record, records
 from lerim_jobs.clock import iso, now_ms
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import ConfigError, JobsError, QueueUnavailable
+from lerim_jobs.jobs.pausing import ready_in
 from lerim_jobs.log.events import ProjectAdded, ProjectRemoved
 from lerim_jobs.log.sqlite import SAFE_SQLITE, SCHEMA_VERSION, SqliteStore
+from lerim_jobs.log.store import StageRow, Store
 from lerim_jobs.paths import Home
 from lerim_jobs.paths import home as home_of
 from lerim_jobs.sqlite import damage
@@ -203,14 +205,24 @@ def _jobs(patient: _Patient) -> Iterator[Finding]:
     if patient.store is None:
         return
     now = patient.store.now_ms()
-    rows = patient.store.due_stages()
-    late = sorted({row.job_id for row in rows if max(row.due_ms, row.sent_ms, row.lease_until_ms) < now - _STUCK_MS})
+    late = sorted({row.job_id for row in _waiting(patient.store) if _last_seen_ms(row) < now - _STUCK_MS})
     if late:
         what = f"{len(late)} jobs have waited for over {_STUCK_MS // 60_000} minutes: {', '.join(late[:5])}"
         idle = not any(one.alive for one in patient.workers)
         yield Finding("jobs", "problem", what, "lerim up" if idle else f"lerim jobs show {late[0]}")
     else:
-        yield Finding("jobs", "ok", f"{len({row.job_id for row in rows})} unfinished, none stuck")
+        yield Finding("jobs", "ok", f"{len(patient.store.open_jobs())} unfinished, none stuck")
+
+
+def _waiting(store: Store) -> Iterator[StageRow]:
+    """Stages that run or could."""
+    yield from store.running_stages()
+    for queue in sorted({one.queue for one in store.count_stages(state="ready") if one.due}):
+        yield from ready_in(store, queue)
+
+
+def _last_seen_ms(row: StageRow) -> int:
+    return max(row.due_ms, row.sent_ms, row.lease_until_ms)
 
 
 def _clock(patient: _Patient) -> Iterator[Finding]:

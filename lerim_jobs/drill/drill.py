@@ -150,7 +150,7 @@ def _settle(sandbox: Sandbox, traffic: Traffic, say: Say) -> list[str]:
 
 
 def _open_jobs(sandbox: Sandbox) -> list[str]:
-    return sorted({row.job_id for row in sandbox.store.due_stages(100_000)})
+    return sandbox.store.open_jobs()
 
 
 def _progress(sandbox: Sandbox) -> str:

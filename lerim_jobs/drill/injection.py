@@ -214,7 +214,7 @@ class Injection:
 
     def _owners(self) -> set[int]:
         """Processes that hold a stage."""
-        owners = [row.owner or "" for row in self._sandbox.store.due_stages() if row.state == "running"]
+        owners = [row.owner or "" for row in self._sandbox.store.running_stages()]
         return {int(owner.split("/")[1]) for owner in owners if owner.count("/") == 3}
 
     def _kill(self, pids: Sequence[int]) -> bool:

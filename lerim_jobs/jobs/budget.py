@@ -11,38 +11,30 @@ The sums are read models of `ModelCalled`, kept in the same transaction because 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-from lerim_jobs.clock import iso
-from lerim_jobs.config import Budget, RoleName, Settings
-from lerim_jobs.errors import Parked
+from lerim_jobs.config import Budget, Settings
+from lerim_jobs.jobs.caps import Cap, Spent, Wish, amount, caps, counts_against, day, parked
 from lerim_jobs.log.codec import encode
 from lerim_jobs.log.events import CAPS_STREAM, CapsChanged, ModelCalled, ModelCallFailed
 from lerim_jobs.log.store import Store, Tx
 
 __all__ = [
-    "PARKED",
     "SPENT",
     "Reservation",
-    "Spent",
-    "Wish",
+    "Room",
     "admit",
     "drop",
     "expire",
     "forget_job",
-    "park",
     "recount",
     "release_job",
     "reservations",
     "settle",
     "spent",
-    "woken",
 ]
-
-PARKED = "_parked"
-"""Read model: stages that wait for room under a cap, by `job/stage`."""
 
 SPENT = "_spent"
 """Read model: `Spent` by day, by day and role, and by unfinished job."""
@@ -51,33 +43,8 @@ _CAPS = "_caps"
 _OPEN = "_reserved"
 _KEY = "calls"
 _MINUTE_MS = 60_000
-_DAY_MS = 86_400_000
-_FAR_MS = 365 * _DAY_MS
-_A_TRIFLE = 1e-6
 
 Alive = Callable[[str], bool | None]
-
-
-class Wish(msgspec.Struct, frozen=True):
-    """A call about to be made. `usd` is its upper bound, None where no price is known; then `tokens` counts.
-
-    `hold_ms` is how long the call may last at most.
-    """
-
-    job_id: str
-    role: RoleName
-    provider: str
-    usd: float | None
-    tokens: int
-    owner: str
-    hold_ms: int
-
-
-class Spent(msgspec.Struct, frozen=True):
-    """What was used up: dollars of priced calls, tokens of the others."""
-
-    usd: float = 0.0
-    tokens: int = 0
 
 
 class _Held(msgspec.Struct, frozen=True, array_like=True):
@@ -101,19 +68,19 @@ class _Calls(msgspec.Struct):
     starts: dict[str, list[int]] = {}
 
 
-class _Cap(msgspec.Struct, frozen=True):
-    """One cap: its setting, the sum it looks at (a `SPENT` key), its limit, and when its sum starts anew."""
+class Room:
+    """What is used and reserved now, each sum read once."""
 
-    setting: str
-    sum_key: str
-    limit: float
-    need: float
-    ends_ms: int
-    in_usd: bool
+    def __init__(self, store: Store) -> None:
+        self._store, self._calls = store, _load(store)
+        _expire(self._calls, store.now_ms())
+        self._sums: dict[str, Spent] = {}
 
-
-class _Shortage(msgspec.Struct, frozen=True):
-    wish: Wish
+    def used(self, cap: Cap, wish: Wish) -> float:
+        """Of the cap's limit, what others have spent or reserved."""
+        if cap.sum_key not in self._sums:
+            self._sums[cap.sum_key] = _spent(self._store, cap.sum_key)
+        return amount(self._sums[cap.sum_key], cap) + _reserved(self._calls, cap, wish)
 
 
 def admit(
@@ -136,13 +103,13 @@ def admit(
         _expire(calls, now)
         if wait := _provider_wait(calls, wish, settings, now, alive):
             return wait
-        for cap in _caps(settings.budget, wish, now):
-            used = _amount(_spent(tx, cap.sum_key), cap)
+        for cap in caps(settings.budget, wish, now):
+            used = amount(_spent(tx, cap.sum_key), cap)
             if used + cap.need > cap.limit:
-                raise _parked(cap, wish, used, now)
-            if used + cap.need + sum(_reserved(calls, cap, wish, now)) > cap.limit:
+                raise parked(cap, wish, used)
+            if used + cap.need + _reserved(calls, cap, wish) > cap.limit:
                 return 0.25
-        calls.open[key] = _Held(wish, now, _day(now))
+        calls.open[key] = _Held(wish, now, day(now))
         if settings.providers.get(wish.provider):
             calls.starts.setdefault(wish.provider, []).append(now)
         _save(tx, calls)
@@ -154,7 +121,7 @@ def settle(
 ) -> None:
     """Replace reservations by what a call really used. A job that ended meanwhile gets no sum of its own again."""
     _release(tx, keys)
-    _count(tx, event, job_id, _day(tx.now_ms()))
+    _count(tx, event, job_id, day(tx.now_ms()))
     if job_ended:
         forget_job(tx, job_id)
 
@@ -173,9 +140,8 @@ def expire(store: Store) -> int:
 
 def reservations(store: Store) -> list[Reservation]:
     """What is reserved now, also what nobody has expired yet."""
-    value = store.doc(_OPEN, _KEY)
-    calls = msgspec.json.decode(value, type=_Calls) if value else _Calls()
-    return [Reservation(key, held.wish.owner, held.at_ms + held.wish.hold_ms) for key, held in calls.open.items()]
+    open_now = _load(store).open
+    return [Reservation(key, held.wish.owner, held.at_ms + held.wish.hold_ms) for key, held in open_now.items()]
 
 
 def drop(store: Store, keys: Iterable[str]) -> None:
@@ -186,8 +152,7 @@ def drop(store: Store, keys: Iterable[str]) -> None:
 
 def spent(store: Store, *, job_id: str | None = None) -> Spent:
     """What this UTC day, or a job that is not finished, has used."""
-    value = store.doc(SPENT, f"job/{job_id}" if job_id else _day(store.now_ms()))
-    return msgspec.json.decode(value, type=Spent) if value else Spent()
+    return _spent(store, f"job/{job_id}" if job_id else day(store.now_ms()))
 
 
 def forget_job(tx: Tx, job_id: str) -> None:
@@ -210,47 +175,16 @@ def recount(store: Store) -> None:
         tx.clear_docs(SPENT)
         position = 0
         finished: set[str] = set()
-        while rows := store.read_all(position, types=("ModelCalled", "ModelCallFailed", "JobFinished")):
+        while rows := tx.read_all(position, types=("ModelCalled", "ModelCallFailed", "JobFinished")):
             position = rows[-1].position
             for row in rows:
                 job_id = row.stream.removeprefix("job-")
                 if isinstance(row.event, ModelCalled | ModelCallFailed):
-                    _count(tx, row.event, job_id, _day(row.at_ms))
+                    _count(tx, row.event, job_id, day(row.at_ms))
                 else:
                     finished.add(job_id)
         for job_id in finished:
             forget_job(tx, job_id)
-
-
-def park(tx: Tx, job_id: str, stage: str, waits_for: bytes | None) -> None:
-    """Remember what a parked stage waits for; None forgets it."""
-    tx.put_doc(PARKED, f"{job_id}/{stage}", waits_for)
-
-
-def woken(store: Store, settings: Settings) -> list[tuple[str, str]]:
-    """Parked stages, as (job id, stage), that would fit under the caps now: a cap was raised, or its day is over."""
-    found = []
-    for key, value in store.docs(PARKED):
-        wish = msgspec.json.decode(value, type=_Shortage).wish
-        caps = _caps(settings.budget, wish, store.now_ms())
-        if all(_amount(_read_spent(store, cap.sum_key), cap) + cap.need <= cap.limit for cap in caps):
-            job_id, _, stage = key.partition("/")
-            found.append((job_id, stage))
-    return found
-
-
-def _caps(budget: Budget, wish: Wish, now: int) -> Iterator[_Cap]:
-    day, midnight = _day(now), (now // _DAY_MS + 1) * _DAY_MS
-    if wish.usd is None:
-        job, daily, need = budget.per_job_unpriced_tokens, budget.per_day_unpriced_tokens, float(wish.tokens)
-        yield _Cap("per_job_unpriced_tokens", f"job/{wish.job_id}", job, need, now + _FAR_MS, False)
-        yield _Cap("per_day_unpriced_tokens", day, daily, need, midnight, False)
-    # A call without a known price may still turn out to cost something: none is made once a cap is reached.
-    usd = _A_TRIFLE if wish.usd is None else wish.usd
-    yield _Cap("per_job_usd", f"job/{wish.job_id}", budget.per_job_usd, usd, now + _FAR_MS, True)
-    yield _Cap("per_day_usd", day, budget.per_day_usd, usd, midnight, True)
-    if (role := budget.per_role_usd.get(wish.role)) is not None:
-        yield _Cap(f"per_role_usd.{wish.role}", f"{day}/{wish.role}", role, usd, midnight, True)
 
 
 def _note_caps(tx: Tx, budget: Budget) -> None:
@@ -271,14 +205,9 @@ def _finite(cap: float) -> float | None:
     return cap if math.isfinite(cap) else None
 
 
-def _reserved(calls: _Calls, cap: _Cap, wish: Wish, now: int) -> Iterator[float]:
+def _reserved(calls: _Calls, cap: Cap, wish: Wish) -> float:
     """What others have reserved under the same cap. Yesterday's open calls will be booked today: they count."""
-    for held in calls.open.values():
-        other = held.wish
-        same_job = not cap.sum_key.startswith("job/") or other.job_id == wish.job_id
-        same_role = cap.sum_key.count("/") == 0 or cap.sum_key.startswith("job/") or other.role == wish.role
-        if same_job and same_role and (other.usd is not None) == cap.in_usd:
-            yield float(other.tokens) if other.usd is None else other.usd
+    return math.fsum(counts_against(cap, wish, held.wish) for held in calls.open.values())
 
 
 def _provider_wait(calls: _Calls, wish: Wish, settings: Settings, now: int, alive: Alive) -> float:
@@ -296,20 +225,6 @@ def _provider_wait(calls: _Calls, wish: Wish, settings: Settings, now: int, aliv
     return 0.0
 
 
-def _parked(cap: _Cap, wish: Wish, used: float, now: int) -> Parked:
-    when = "by itself after midnight UTC" if cap.ends_ms - now <= _DAY_MS else "by itself"
-    return Parked(
-        f"role {wish.role}: the next call may cost up to {_said(cap.need, cap)}, and {_said(used, cap)} of "
-        f"{_said(cap.limit, cap)} are used ([budget] {cap.setting}); it goes on {when} or as soon as the cap is raised",
-        retry_in_ms=cap.ends_ms - now + 1000,
-        waits_for=msgspec.json.encode(_Shortage(wish)),
-    )
-
-
-def _said(amount: float, cap: _Cap) -> str:
-    return f"${amount:.4f}" if cap.in_usd else f"{amount:,.0f} tokens"
-
-
 def _expire(calls: _Calls, now: int) -> None:
     calls.open = {key: held for key, held in calls.open.items() if held.at_ms + held.wish.hold_ms > now}
     calls.starts = {
@@ -319,10 +234,10 @@ def _expire(calls: _Calls, now: int) -> None:
     }
 
 
-def _count(tx: Tx, event: ModelCalled | ModelCallFailed, job_id: str, day: str) -> None:
+def _count(tx: Tx, event: ModelCalled | ModelCallFailed, job_id: str, today: str) -> None:
     if not (event.tokens_in or event.tokens_out):
         return
-    for key in (f"job/{job_id}", day, f"{day}/{event.role}"):
+    for key in (f"job/{job_id}", today, f"{today}/{event.role}"):
         old = _spent(tx, key)
         if event.cost_usd is None:
             new = msgspec.structs.replace(old, tokens=old.tokens + event.tokens_in + event.tokens_out)
@@ -338,8 +253,8 @@ def _release(tx: Tx, keys: Iterable[str]) -> None:
     _save(tx, calls)
 
 
-def _load(tx: Tx) -> _Calls:
-    value = tx.doc(_OPEN, _KEY)
+def _load(store: Store | Tx) -> _Calls:
+    value = store.doc(_OPEN, _KEY)
     return msgspec.json.decode(value, type=_Calls) if value else _Calls()
 
 
@@ -347,19 +262,6 @@ def _save(tx: Tx, calls: _Calls) -> None:
     tx.put_doc(_OPEN, _KEY, msgspec.json.encode(calls))
 
 
-def _spent(tx: Tx, key: str) -> Spent:
-    value = tx.doc(SPENT, key)
-    return msgspec.json.decode(value, type=Spent) if value else Spent()
-
-
-def _read_spent(store: Store, key: str) -> Spent:
+def _spent(store: Store | Tx, key: str) -> Spent:
     value = store.doc(SPENT, key)
     return msgspec.json.decode(value, type=Spent) if value else Spent()
-
-
-def _amount(used: Spent, cap: _Cap) -> float:
-    return used.usd if cap.in_usd else float(used.tokens)
-
-
-def _day(at_ms: int) -> str:
-    return str(iso(at_ms))[:10]

@@ -1,46 +1,38 @@
-"""Claims: who may run a stage now, and whose result counts.
+"""Claims: who may run a stage now, and for how long.
 
-A claim is a lease in the store, measured by the store's clock and fenced on (attempt, owner). Everything a worker wants
-to keep goes through `complete`, `fail` or `release`; each checks the fence first, so a worker that lost its lease can
-change nothing. Attempts that died without a word count too.
+A claim is a lease in the store, measured by the store's clock and fenced on (attempt, owner). What a worker wants to keep goes
+through `outcomes.py`, which checks the fence first. Attempts that died without a word count too.
+
+Taking and renewing need not wait for the disk: a machine that crashes may forget a claim, then the stage is ready again and
+whoever held it is fenced out; an outcome that was kept carries its claim along.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from lerim_jobs.errors import ConfigError, ConflictError
-from lerim_jobs.jobs import budget, deaths, pausing
-from lerim_jobs.jobs.settlement import FINISH, advance, end_job, job_stream, plan
-from lerim_jobs.log.events import (
-    Event,
-    StageCompleted,
-    StageFailed,
-    StageQuarantined,
-    StageRequested,
-    StageStarted,
-)
-from lerim_jobs.log.store import ANY, BLOB_OVER_BYTES, Identified, StageRow, Store, Tx
+from lerim_jobs.errors import ConfigError
+from lerim_jobs.jobs import deaths, parking, pausing
+from lerim_jobs.jobs.burial import bury
+from lerim_jobs.jobs.settlement import job_stream
+from lerim_jobs.log.events import StageStarted
+from lerim_jobs.log.store import Identified, StageRow, Store, Tx
 
 __all__ = [
     "LEASE_MS",
+    "Alive",
     "Claim",
-    "Effect",
-    "End",
     "Refused",
-    "Settled",
     "claim",
-    "complete",
-    "fail",
+    "fenced",
     "holds",
     "lease_ms",
-    "release",
     "renew",
     "still_holds",
+    "take",
     "wake",
 ]
 
@@ -63,6 +55,8 @@ class Claim(msgspec.Struct, frozen=True):
     takeover: bool
     strikes: int
     """Attempts so far that failed or died, this one included until it is handed back."""
+    input: bytes = b"{}"
+    """What the plan gave the stage, as JSON."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -70,29 +64,6 @@ class Refused(msgspec.Struct, frozen=True):
 
     reason: str
     freed: list[StageRow] = []
-
-
-class Settled(msgspec.Struct, frozen=True):
-    """A committed outcome: stages that may start at their due time, and whether the job ended with it."""
-
-    freed: list[StageRow] = []
-    ended: bool = False
-
-
-class Effect(msgspec.Struct, frozen=True):
-    """Events a stage adds to a stream when it commits; `expected` is the version it decided on."""
-
-    stream: str
-    events: Sequence[Event]
-    expected: int = ANY
-
-
-class End(msgspec.Struct, frozen=True):
-    """How the job ends; only the `finish` stage gives one."""
-
-    status: Any
-    result: dict[str, Any]
-    error: str | None = None
 
 
 def claim(
@@ -107,22 +78,35 @@ def claim(
     meta: Mapping[str, Any] | None = None,
 ) -> Claim | Refused:
     """Take the stage if it may run now. A stage whose attempts are used up is quarantined here."""
-    with store.write() as tx:
-        row, now = tx.stage(job_id, stage), tx.now_ms()
+    with store.write(durable=False) as tx:
+        row = tx.stage(job_id, stage)
         if row is None:
             return Refused("unknown or finished")
-        if reason := _not_now(tx, row, now, alive):
-            return Refused(reason)
-        about = {**(meta or {}), "job_id": job_id, "stage": stage, "attempt": row.attempt + 1}
-        died, lost = deaths.in_a_row(tx, row), _lost(tx, row, lease_ms)
-        if row.strikes >= max_attempts:
-            freed = _bury(tx, row, f"the worker died at it: {row.strikes} of {row.strikes} strikes", about, lost=lost)
-            return Refused("quarantined", freed)
-        if deaths.in_the_way(tx, owner, died):
-            return Refused("another suspect runs in this process")
-        deaths.begin(tx, row, owner, died)
-        budget.park(tx, job_id, stage, None)
-        return _begun(tx, row, owner, lost=lost, lease_ms=lease_ms, about=about)
+        return take(tx, row, owner, alive=alive, max_attempts=max_attempts, lease_ms=lease_ms, meta=meta)
+
+
+def take(
+    tx: Tx,
+    row: StageRow,
+    owner: str,
+    *,
+    alive: Alive,
+    max_attempts: int,
+    lease_ms: int = LEASE_MS,
+    meta: Mapping[str, Any] | None = None,
+) -> Claim | Refused:
+    """`claim` within a transaction that does more."""
+    if reason := _not_now(tx, row, alive):
+        return Refused(reason)
+    about = {**(meta or {}), "job_id": row.job_id, "stage": row.stage, "attempt": row.attempt + 1}
+    died, lost = deaths.in_a_row(tx, row), _lost(tx, row, lease_ms)
+    if row.strikes >= max_attempts:
+        reason = f"the worker died at it: {row.strikes} of {row.strikes} strikes"
+        return Refused("quarantined", bury(tx, row, reason, about, lost=lost))
+    if deaths.in_the_way(tx, owner, died):
+        return Refused("another suspect runs in this process")
+    deaths.begin(tx, row, owner, died)
+    return _begun(tx, row, owner, lost=lost, lease_ms=lease_ms, about=about)
 
 
 def lease_ms(env: Mapping[str, str]) -> int:
@@ -139,18 +123,27 @@ def lease_ms(env: Mapping[str, str]) -> int:
     return int(seconds * 1000)
 
 
+def fenced(tx: Tx, held: Claim) -> StageRow | None:
+    """The stage's row while the claim holds; None when somebody else took the stage, or it is settled."""
+    row = tx.stage(held.job_id, held.stage)
+    return row if _is_held(row, held) else None
+
+
 def holds(tx: Tx, held: Claim) -> bool:
-    """Whether the claim still holds: nobody else took the stage, and it is not settled."""
-    return _fenced(tx, held) is not None
+    """Whether the claim still holds."""
+    return fenced(tx, held) is not None
 
 
-def renew(store: Store, held: Claim, *, lease_ms: int = LEASE_MS) -> bool:
-    """Extend the lease. False: it was lost, stop working."""
-    with store.write() as tx:
-        row = _fenced(tx, held)
-        if row:
-            tx.save_stage(msgspec.structs.replace(row, lease_until_ms=tx.now_ms() + lease_ms))
-        return row is not None
+def renew(store: Store, held: Iterable[Claim], *, lease_ms: int = LEASE_MS) -> list[Claim]:
+    """Extend the leases, all in one transaction, and return the claims that were lost: stop working for them."""
+    lost = []
+    with store.write(durable=False) as tx:
+        for one in held:
+            if row := fenced(tx, one):
+                tx.save_stage(msgspec.structs.replace(row, lease_until_ms=tx.now_ms() + lease_ms))
+            else:
+                lost.append(one)
+    return lost
 
 
 def still_holds(store: Store, held: Claim) -> bool:
@@ -158,116 +151,22 @@ def still_holds(store: Store, held: Claim) -> bool:
     return _is_held(store.stage(held.job_id, held.stage), held)
 
 
-def complete(
-    store: Store,
-    held: Claim,
-    *,
-    output: dict[str, Any],
-    effects: Sequence[Effect] = (),
-    blobs: Sequence[bytes] = (),
-    next_stages: Sequence[StageRequested] = (),
-    end: End | None = None,
-    meta: Mapping[str, Any] | None = None,
-) -> Settled | None:
-    """Commit a stage: its effects, its output and what comes next, in one transaction.
-
-    None: the lease was lost, nothing was written. Raises ConflictError when an effect's stream moved on.
-    """
-    about = _about(held, meta)
-    with store.write() as tx:
-        row = _fenced(tx, held)
-        if row is None:
-            return None
-        for blob in blobs:
-            tx.put_blob(blob)
-        for effect in effects:
-            tx.append(effect.stream, effect.events, expected=effect.expected, meta=about)
-        tx.append(job_stream(held.job_id), [Identified(_outcome_id(held), _completed(tx, held, output))], meta=about)
-        tx.save_stage(msgspec.structs.replace(row, state="done", owner=None, lease_until_ms=0))
-        deaths.forget(tx, row)
-        freed = plan(tx, held.job_id, next_stages, meta=about)
-        if end:
-            end_job(tx, held.job_id, status=end.status, result=end.result, error=end.error, meta=about)
-        return Settled(_with_lane(tx, freed, held.lane), ended=end is not None)
-
-
-def fail(
-    store: Store,
-    held: Claim,
-    *,
-    error_type: str,
-    code: str,
-    message: str,
-    frames: Sequence[str] = (),
-    retry_in_ms: int | None,
-    strike: bool = True,
-    waits_for: bytes | None = None,
-    detail: str = "",
-    meta: Mapping[str, Any] | None = None,
-) -> Settled | None:
-    """Record a failed attempt and free the lease at once. `retry_in_ms` None gives the stage up.
-
-    Without `strike` the attempt does not count against the stage; `waits_for` is what a parked one waits for.
-    None: the lease was lost, nothing was written.
-    """
-    about = _about(held, meta)
-    with store.write() as tx:
-        row = _fenced(tx, held)
-        if row is None:
-            return None
-        retry_at = None if retry_in_ms is None else tx.now_ms() + retry_in_ms
-        failed = StageFailed(
-            stage=held.stage,
-            attempt=held.attempt,
-            error_type=error_type,
-            code=code,
-            message=message,
-            frames=list(frames),
-            retry_at_ms=retry_at,
-            detail=detail,
-        )
-        tx.append(job_stream(held.job_id), [Identified(_outcome_id(held), failed)], meta=about)
-        deaths.forget(tx, row)
-        if retry_at is None:
-            freed = _bury(tx, row, f"{error_type}: {message}" if message else error_type, about)
-            return Settled(freed, ended=held.stage == FINISH)
-        again = _free(tx, row, due_ms=retry_at, strikes=row.strikes if strike else row.strikes - 1)
-        if waits_for:
-            budget.park(tx, held.job_id, held.stage, waits_for)
-        return Settled(_with_lane(tx, [again], held.lane))
-
-
-def release(store: Store, held: Claim, *, meta: Mapping[str, Any] | None = None) -> bool:
-    """Hand a stage back unfinished because this worker stops: due at once, for anybody. False: lease was lost."""
-    about = _about(held, meta)
-    with store.write() as tx:
-        row = _fenced(tx, held)
-        if row is None:
-            return False
-        handed = StageFailed(
-            stage=held.stage,
-            attempt=held.attempt,
-            error_type="HandedBack",
-            code="handed_back",
-            message="the worker stopped",
-            retry_at_ms=tx.now_ms(),
-        )
-        tx.append(job_stream(held.job_id), [Identified(_outcome_id(held), handed)], meta=about)
-        _free(tx, row, due_ms=tx.now_ms(), strikes=row.strikes - 1)
-        return True
-
-
 def wake(store: Store, job_id: str, stage: str) -> StageRow | None:
-    """Make a parked stage due now and return it to be sent; None: it is parked no more."""
+    """Make a parked stage ready and return it to be sent; None: it is parked no more."""
     with store.write() as tx:
         row = tx.stage(job_id, stage)
-        budget.park(tx, job_id, stage, None)
-        if row is None or row.state != "ready":
+        if row is None or row.state != "parked":
+            parking.forget(tx, job_id, stage)
             return None
-        return _free(tx, row, due_ms=tx.now_ms(), strikes=row.strikes)
+        parking.note_woken(tx, job_id, stage)
+        now = tx.now_ms()
+        woken = msgspec.structs.replace(row, state="ready", due_ms=now, sent_ms=now)
+        tx.save_stage(woken)
+        return woken
 
 
-def _not_now(tx: Tx, row: StageRow, now: int, alive: Alive) -> str | None:
+def _not_now(tx: Tx, row: StageRow, alive: Alive) -> str | None:
+    now = tx.now_ms()
     if row.state not in ("ready", "running"):
         return row.state
     if pausing.holds(tx, row):
@@ -291,11 +190,13 @@ def _begun(tx: Tx, row: StageRow, owner: str, *, lost: str | None, lease_ms: int
         stage=row.stage, attempt=attempt, worker=owner, ready_ms=row.due_ms, takeover=takeover, lost=lost
     )
     tx.append(job_stream(row.job_id), [Identified(f"{row.job_id}:{row.stage}:{attempt}:started", started)], meta=about)
+    if row.attempt:
+        parking.forget(tx, row.job_id, row.stage)
     claimed = msgspec.structs.replace(
         row, state="running", attempt=attempt, strikes=strikes, owner=owner, lease_until_ms=now + lease_ms
     )
     tx.save_stage(claimed)
-    return Claim(row.job_id, row.stage, attempt, owner, row.queue, row.lane, now, takeover, strikes)
+    return Claim(row.job_id, row.stage, attempt, owner, row.queue, row.lane, now, takeover, strikes, row.input)
 
 
 def _held(row: StageRow, now: int, alive: Alive) -> bool:
@@ -303,64 +204,9 @@ def _held(row: StageRow, now: int, alive: Alive) -> bool:
     return row.lease_until_ms > now and alive(row.owner or "") is not False
 
 
-def _fenced(tx: Tx, held: Claim) -> StageRow | None:
-    row = tx.stage(held.job_id, held.stage)
-    return row if _is_held(row, held) else None
-
-
 def _is_held(row: StageRow | None, held: Claim) -> bool:
     return row is not None and (row.state, row.attempt, row.owner) == ("running", held.attempt, held.owner)
 
 
-def _completed(tx: Tx, held: Claim, output: dict[str, Any]) -> StageCompleted:
-    data = msgspec.json.encode(output)
-    if len(data) <= BLOB_OVER_BYTES:
-        return StageCompleted(stage=held.stage, attempt=held.attempt, output=output)
-    return StageCompleted(stage=held.stage, attempt=held.attempt, output_blob=tx.put_blob(data))
-
-
-def _free(tx: Tx, row: StageRow, *, due_ms: int, strikes: int) -> StageRow:
-    freed = msgspec.structs.replace(
-        row, state="ready", owner=None, lease_until_ms=0, due_ms=due_ms, sent_ms=due_ms, strikes=strikes
-    )
-    tx.save_stage(freed)
-    return freed
-
-
 def _lost(tx: Tx, row: StageRow, lease_ms: int) -> str | None:
     return deaths.how(tx, row, lease_ms=lease_ms) if row.state == "running" else None
-
-
-def _bury(tx: Tx, row: StageRow, reason: str, about: Mapping[str, Any], *, lost: str | None = None) -> list[StageRow]:
-    """Quarantine a stage; without `finish` a job could never end, so a dead one fails the job right here."""
-    gone = StageQuarantined(
-        stage=row.stage, attempts=row.attempt, reason=f"{reason}, {lost}" if lost else reason, lost=lost
-    )
-    # A stage that was given another chance may be quarantined again, after more attempts.
-    event_id = f"{row.job_id}:{row.stage}:quarantined:{row.attempt}"
-    with suppress(ConflictError):
-        tx.append(job_stream(row.job_id), [Identified(event_id, gone)], meta=about)
-    deaths.forget(tx, row)
-    tx.save_stage(msgspec.structs.replace(row, state="dead", owner=None, lease_until_ms=0))
-    if row.stage == FINISH:
-        end_job(tx, row.job_id, status="failed", result={}, error=f"finish: {reason}", meta=about)
-        return []
-    return _with_lane(tx, advance(tx, row.job_id, meta=about), row.lane)
-
-
-def _with_lane(tx: Tx, freed: list[StageRow], lane: str | None) -> list[StageRow]:
-    """The freed stages, and the oldest one that was refused because this lane was busy."""
-    if lane is None:
-        return freed
-    now = tx.now_ms()
-    due = (row for row in tx.lane(lane) if row.state == "ready" and row.due_ms <= now)
-    waiting = [row for row in due if not pausing.holds(tx, row)]
-    return freed + [row for row in waiting[:1] if row not in freed]
-
-
-def _outcome_id(held: Claim) -> str:
-    return f"{held.job_id}:{held.stage}:{held.attempt}:outcome"
-
-
-def _about(held: Claim, meta: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {**(meta or {}), "job_id": held.job_id, "stage": held.stage, "attempt": held.attempt}

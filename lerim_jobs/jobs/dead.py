@@ -6,14 +6,12 @@ sessions whose turns it lost that get another chance, in a new sync that takes e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from lerim_jobs.errors import BadInput
 from lerim_jobs.jobs import deaths
-from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.jobs.request import Requested, request_in
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.events import JobRequested, SessionDropped, SessionRetried, StageQuarantined, StageRetried
@@ -43,17 +41,16 @@ class DeadSession(msgspec.Struct, frozen=True):
 def dead_stages(store: Store, *, job_id: str | None = None) -> list[DeadStage]:
     """Of jobs that still run, the oldest job first."""
     found = []
-    for line in fold_all(store, JOBS).values():
-        if line.finished_ms is None and job_id in (None, line.job_id):
-            gone = {row.stage for row in store.job_stages(line.job_id) if row.state == "dead"}
-            rows = store.read(job_stream(line.job_id)) if gone else []
-            last = {row.event.stage: row for row in rows if isinstance(row.event, StageQuarantined)}
-            found += [
-                DeadStage(line.job_id, name, row.as_(StageQuarantined).reason, row.at_ms)
-                for name, row in last.items()
-                if name in gone
-            ]
-    return found
+    for one in store.open_jobs() if job_id is None else [job_id]:
+        if any(count.state == "dead" for count in store.count_stages(one)):
+            gone = [row for row in store.stages(one) if row.state == "dead"]
+            found += [_dead(store, row) for row in gone if row.outcome]
+    return sorted(found, key=lambda stage: stage.at_ms)
+
+
+def _dead(store: Store, row: StageRow) -> DeadStage:
+    (event,) = store.read(job_stream(row.job_id), (row.outcome or 1) - 1, limit=1)
+    return DeadStage(row.job_id, row.stage, event.as_(StageQuarantined).reason, event.at_ms)
 
 
 def dead_sessions(store: Store, *, job_id: str | None = None, project_id: str | None = None) -> list[DeadSession]:
@@ -89,55 +86,42 @@ def revive(store: Store, job_id: str) -> list[StageRow]:
     Raises BadInput when there are none, or when stages that waited for them have gone on without them.
     """
     with store.write() as tx:
-        rows = {row.stage: row for row in tx.stages(job_id)}
-        gone = [row for row in rows.values() if row.state == "dead"]
+        gone = [row for row in tx.stages(job_id) if row.state == "dead"]
         if not gone:
             raise BadInput(f"job {job_id!r} has no dead stage")
-        return [_revive(tx, row, rows) for row in gone]
+        return [_revive(tx, row) for row in gone]
 
 
-def _revive(tx: Tx, row: StageRow, rows: dict[str, StageRow]) -> StageRow:
-    skipped = _skipped_for(row.stage, rows)
-    again = {row.stage, *skipped}
-    for other in list(rows.values()):
-        waits = set(rows) if other.after == ["*"] else {*other.needs, *other.after}
-        if other.stage in again or not waits & again:
-            continue
-        if other.state not in ("waiting", "ready", "skipped"):
-            raise BadInput(
-                f"{other.stage} of job {row.job_id!r} has gone on without {row.stage}: "
-                f"when the job has ended, `lerim jobs retry {row.job_id}`"
-            )
-        if other.state == "ready":
-            _save(tx, rows, other, state="waiting")
-    for name in skipped:
-        _save(tx, rows, rows[name], state="waiting")
-    tx.append(job_stream(row.job_id), [StageRetried(row.stage, skipped)])
+def _revive(tx: Tx, row: StageRow) -> StageRow:
+    """It is open again, and so is all that was skipped because of it and of nothing else that is dead."""
+    again = [row.stage]
+    for name in again:
+        for edge in tx.after(row.job_id, name):
+            other = tx.count_open(row.job_id, edge.after, 1)
+            assert other is not None
+            if other.state == "skipped" and edge.needed and _only(tx, other, again):
+                again.append(other.stage)
+            elif other.state not in ("waiting", "ready", "skipped"):
+                raise BadInput(
+                    f"{other.stage} of job {row.job_id!r} has gone on without {row.stage}: "
+                    f"when the job has ended, `lerim jobs retry {row.job_id}`"
+                )
+            if other.state == "ready" or other.stage in again:
+                tx.save_stage(msgspec.structs.replace(other, state="waiting", outcome=None))
+    tx.append(job_stream(row.job_id), [StageRetried(row.stage, again[1:])])
     deaths.forget(tx, row)
     now = tx.now_ms()
-    return _save(tx, rows, row, state="ready", strikes=0, due_ms=now, sent_ms=now)
+    ready = msgspec.structs.replace(row, state="ready", strikes=0, due_ms=now, sent_ms=now, outcome=None)
+    tx.save_stage(ready)
+    return ready
 
 
-def _skipped_for(stage: str, rows: Mapping[str, StageRow]) -> list[str]:
-    """Stages that were skipped because of it, directly or not, and of nothing else that is dead."""
-    found = [stage]
-    for name in found:
-        found += [
-            row.stage
-            for row in rows.values()
-            if row.state == "skipped" and name in row.needs and row.stage not in found and _only(row, stage, rows)
-        ]
-    return found[1:]
-
-
-def _only(row: StageRow, stage: str, rows: Mapping[str, StageRow]) -> bool:
-    return all(rows[name].state != "dead" or name == stage for name in row.needs if name in rows)
-
-
-def _save(tx: Tx, rows: dict[str, StageRow], row: StageRow, **changes: Any) -> StageRow:
-    rows[row.stage] = msgspec.structs.replace(row, **changes)
-    tx.save_stage(rows[row.stage])
-    return rows[row.stage]
+def _only(tx: Tx, row: StageRow, again: Sequence[str]) -> bool:
+    """Whether nothing else that the stage needs is lost."""
+    needs = [tx.stage(row.job_id, edge.before) for edge in tx.before(row.job_id, row.stage) if edge.needed]
+    return row.stage not in again and all(
+        one is None or one.stage in again or one.state not in ("dead", "skipped") for one in needs
+    )
 
 
 def _by_stream(lost: Iterable[DeadSession]) -> dict[str, tuple[int, list[DeadTurns]]]:

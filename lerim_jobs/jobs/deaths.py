@@ -30,9 +30,9 @@ class _Exit(msgspec.Struct, frozen=True):
 
 def saw_exit(store: Store, machine: str, pid: int, code: int) -> None:
     """Note how a worker process ended; negative codes are signals. Notes of an hour ago are dropped."""
-    with store.write() as tx:
+    with store.write(durable=False) as tx:
         now = tx.now_ms()
-        for key, value in store.docs(_EXITS):
+        for key, value in tx.docs(_EXITS):
             if msgspec.json.decode(value, type=_Exit).at_ms < now - _KEEP_EXITS_MS:
                 tx.put_doc(_EXITS, key, None)
         tx.put_doc(_EXITS, f"{machine}/{pid}", msgspec.json.encode(_Exit(code, now)))
@@ -56,6 +56,8 @@ def how(tx: Tx, row: StageRow, *, lease_ms: int) -> str:
 
 def in_a_row(tx: Tx, row: StageRow) -> int:
     """How often the stage died since it last ended with a word, the attempt that is being taken over included."""
+    if not row.attempt:
+        return 0
     stored = tx.doc(_DEATHS, _key(row))
     return (msgspec.json.decode(stored, type=int) if stored else 0) + (row.state == "running")
 

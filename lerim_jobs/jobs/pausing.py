@@ -6,12 +6,12 @@ must know at once, so documents that say the same change in the same transaction
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from lerim_jobs.errors import BadInput
 from lerim_jobs.jobs.settlement import PAUSED, job_stream
 from lerim_jobs.log.events import JobFinished, JobPaused, JobResumed, QueuePaused, QueueResumed
-from lerim_jobs.log.store import StageRow, Store, Tx
+from lerim_jobs.log.store import StageCount, StageRow, Store, Tx
 
 __all__ = [
     "EVERYTHING",
@@ -20,6 +20,7 @@ __all__ = [
     "pause_job",
     "pause_queue",
     "paused",
+    "ready_in",
     "recount",
     "resume_job",
     "resume_queue",
@@ -32,11 +33,12 @@ EVERYTHING = "*"
 """Stands for every queue."""
 
 QUEUES_STREAM = "control-queues"
+_PAGE = 500
 
 
 def holds(tx: Tx, row: StageRow) -> bool:
     """Whether the stage may not start now."""
-    return any(tx.doc(PAUSED, key) is not None for key in _keys(row))
+    return tx.has_doc(PAUSED, _keys(row.job_id, row.queue))
 
 
 def paused(store: Store) -> set[str]:
@@ -44,21 +46,22 @@ def paused(store: Store) -> set[str]:
     return {key for key, _ in store.docs(PAUSED)}
 
 
-def why(found: set[str], row: StageRow) -> str | None:
-    """Which of the paused things keeps the stage from starting, None when it may start."""
-    return next((key for key in _keys(row) if key in found), None)
+def why(found: set[str], job_id: str, queue: str) -> str | None:
+    """Which of the paused things keeps a stage of the job in the queue from starting, None when it may start."""
+    return next((key for key in _keys(job_id, queue) if key in found), None)
 
 
-def stands(found: set[str], rows: Iterable[StageRow]) -> bool:
+def stands(found: set[str], job_id: str, counts: Iterable[StageCount]) -> bool:
     """Whether a job with these stages does nothing because of what is paused."""
-    active = [row for row in rows if row.state in ("ready", "running")]
-    return any(why(found, row) for row in active) and not any(row.state == "running" for row in active)
+    active = [one for one in counts if one.state in ("ready", "running")]
+    held = any(why(found, job_id, one.queue) for one in active)
+    return held and not any(one.state == "running" for one in active)
 
 
 def pause_job(store: Store, job_id: str) -> bool:
     """False: it was paused before. Raises BadInput for a job that has ended or never was."""
     with store.write() as tx:
-        return _pause(tx, f"job/{job_id}", job_stream(job_id), JobPaused(), alive=bool(tx.stages(job_id)))
+        return _pause(tx, f"job/{job_id}", job_stream(job_id), JobPaused(), alive=tx.has_stages(job_id))
 
 
 def resume_job(store: Store, job_id: str) -> bool:
@@ -78,16 +81,30 @@ def resume_queue(store: Store, queue: str) -> bool:
     with store.write() as tx:
         if queue != EVERYTHING:
             return _resume(tx, f"queue/{queue}", QUEUES_STREAM, QueueResumed(queue))
-        names = [key.partition("/")[2] for key in paused(store) if key.startswith("queue/")]
+        names = [key.partition("/")[2] for key, _ in tx.docs(PAUSED) if key.startswith("queue/")]
         for name in names:
             _resume(tx, f"queue/{name}", QUEUES_STREAM, QueueResumed(name))
         return bool(names)
 
 
-def startable(store: Store) -> list[StageRow]:
-    """Stages that are due and not paused: who resumed something sends their hints, a doubled one does no harm."""
-    found, now = paused(store), store.now_ms()
-    return [row for row in store.due_stages() if row.state == "ready" and row.due_ms <= now and not why(found, row)]
+def startable(store: Store, *, job_id: str | None = None) -> Iterator[StageRow]:
+    """Stages, of a job or all, that are due and not paused: who resumed something sends their hints; a doubled one does no
+    harm.
+    """
+    found = paused(store)
+    for queue in sorted({one.queue for one in store.count_stages(job_id, "ready") if one.due}):
+        for row in ready_in(store, queue):
+            if job_id in (None, row.job_id) and not why(found, row.job_id, queue):
+                yield row
+
+
+def ready_in(store: Store, queue: str, *, sent_before_ms: int | None = None) -> Iterator[StageRow]:
+    """Due stages of a queue whose hint was sent before a time, page by page, the longest ago first."""
+    until = store.now_ms() + 1 if sent_before_ms is None else sent_before_ms
+    after = (-1, "", "")
+    while rows := store.ready_stages(queue, sent_before_ms=until, limit=_PAGE, after=after):
+        yield from rows
+        after = (rows[-1].sent_ms, rows[-1].job_id, rows[-1].stage)
 
 
 def recount(store: Store) -> None:
@@ -96,7 +113,7 @@ def recount(store: Store) -> None:
         tx.clear_docs(PAUSED)
         position = 0
         kinds = (JobPaused, JobResumed, JobFinished, QueuePaused, QueueResumed)
-        while rows := store.read_all(position, types=[kind.__name__ for kind in kinds]):
+        while rows := tx.read_all(position, types=[kind.__name__ for kind in kinds]):
             position = rows[-1].position
             for row in rows:
                 event = row.event
@@ -123,5 +140,5 @@ def _resume(tx: Tx, key: str, stream: str, event: JobResumed | QueueResumed) -> 
     return True
 
 
-def _keys(row: StageRow) -> tuple[str, str, str]:
-    return f"job/{row.job_id}", f"queue/{row.queue}", f"queue/{EVERYTHING}"
+def _keys(job_id: str, queue: str) -> tuple[str, str, str]:
+    return f"job/{job_id}", f"queue/{queue}", f"queue/{EVERYTHING}"

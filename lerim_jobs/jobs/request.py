@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from lerim_jobs.errors import ConflictError
-from lerim_jobs.jobs.plans import first
 from lerim_jobs.jobs.settlement import job_stream, plan
+from lerim_jobs.kinds import kind_of
+from lerim_jobs.kinds.kind import Asked
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.log.store import Identified, StageRow, Store, Tx
 
@@ -55,7 +56,7 @@ def request_in(
 ) -> Requested:
     """Ask for a job inside a transaction that does more. Raises ConflictError when there is one with this id."""
     about = {"trace_id": event.trace_id, "span_id": event.root_span_id, **(meta or {}), "job_id": job_id}
-    stages = first(event.kind, event.params, host=event.host, projects=projects)
+    stages = kind_of(event.kind).first(Asked(event.params, event.host, projects))
     tx.append(job_stream(job_id), [Identified(f"{job_id}:requested", event)], expected=0, meta=about)
     tx.put_doc(_OPEN, _scope(event), job_id.encode())
     return Requested(job_id, plan(tx, job_id, stages, meta=about))
@@ -70,7 +71,7 @@ def _scope(event: JobRequested) -> str:
     return f"{event.kind}:{event.scope}"
 
 
-def _unfinished(stored: bytes | None, tx: Any) -> str | None:
+def _unfinished(stored: bytes | None, tx: Tx) -> str | None:
     """Claim rows are dropped when a job ends, so a job with rows is unfinished."""
     job_id = stored.decode() if stored else ""
-    return job_id if job_id and tx.stages(job_id) else None
+    return job_id if job_id and tx.has_stages(job_id) else None

@@ -55,7 +55,7 @@ def _drop(store: Store, kind: str, blob_of: Callable[[object], str | None], olde
         position: int = msgspec.json.decode(stored, type=int) if stored else 0
         ripe = []
         for row in store.read_all(position, _BATCH, (kind,)):
-            if row.at_ms >= older_than_ms or store.job_stages(row.stream.removeprefix("job-")):
+            if row.at_ms >= older_than_ms or store.has_stages(row.stream.removeprefix("job-")):
                 break
             ripe.append(row)
         if not ripe:
@@ -70,8 +70,7 @@ def _drop(store: Store, kind: str, blob_of: Callable[[object], str | None], olde
 
 def _in_use(store: Store) -> set[str]:
     """Answers that jobs still at work may replay: equal words of two jobs are one blob."""
-    jobs = {row.job_id for row in store.due_stages(100_000)}
-    return {value.decode() for job_id in jobs for _, value in store.docs(journal_view(job_id))}
+    return {value.decode() for job_id in store.open_jobs() for _, value in store.docs(journal_view(job_id))}
 
 
 def _answer_of(event: object) -> str | None:

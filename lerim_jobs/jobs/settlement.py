@@ -1,21 +1,21 @@
-"""Which stages may start: the plan of a job is a graph of needs, and settling one stage frees or skips others."""
+"""Which stages may start: a stage waits for others, and settling one of them touches only those that wait for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from lerim_jobs.errors import ConflictError
-from lerim_jobs.jobs import budget, deaths
+from lerim_jobs.jobs import budget, deaths, parking, sums
+from lerim_jobs.kinds.shared import FINISH
 from lerim_jobs.log.events import JobFinished, JobStatus, StageRequested, StageSkipped
-from lerim_jobs.log.store import Identified, StageRow, Tx
+from lerim_jobs.log.store import ALL, Edge, Identified, StageRow, StageState, Tx
 
-__all__ = ["FINISH", "PAUSED", "UNCLOSED", "advance", "end_job", "job_stream", "journal_view", "plan"]
+__all__ = ["LAST", "PAUSED", "SETTLED", "UNCLOSED", "end_job", "job_stream", "journal_view", "plan", "settle"]
 
-FINISH = "finish"
-"""The last stage of every job: it counts, and its commit ends the job."""
+LAST = FINISH.name
+"""The last stage of every job: its commit ends the job."""
 
 PAUSED = "_paused"
 """Read model: what is paused; its rules are in `pausing.py`."""
@@ -23,7 +23,8 @@ PAUSED = "_paused"
 UNCLOSED = "_unclosed"
 """Read model: finished jobs whose reserved spans are not emitted yet."""
 
-_SETTLED = {"done", "dead", "skipped"}
+SETTLED = frozenset({"done", "dead", "skipped"})
+_LOST = frozenset({"dead", "skipped"})
 
 
 def job_stream(job_id: str) -> str:
@@ -31,49 +32,46 @@ def job_stream(job_id: str) -> str:
     return f"job-{job_id}"
 
 
-def plan(tx: Tx, job_id: str, stages: Iterable[StageRequested], *, meta: Mapping[str, Any]) -> list[StageRow]:
-    """Add stages to the job's plan and return those that may start now."""
-    for event in stages:
-        if tx.stage(job_id, event.stage):
-            raise ConflictError(f"stage {event.stage!r} of job {job_id!r} exists already")
-        tx.append(job_stream(job_id), [Identified(f"{job_id}:{event.stage}:requested", event)], meta=meta)
-        row = StageRow(
-            job_id,
-            event.stage,
-            event.queue,
-            "waiting",
-            needs=event.needs,
-            after=event.after,
-            lane=event.lane,
-            host=event.host,
-        )
-        tx.save_stage(row)
-    return advance(tx, job_id, meta=meta)
+def plan(tx: Tx, job_id: str, stages: Sequence[StageRequested], *, meta: Mapping[str, Any]) -> list[StageRow]:
+    """Add stages to the job's plan and return those that may start now. Raises ConflictError for one that is there."""
+    if not stages:
+        return []
+    events = [Identified(f"{job_id}:{event.stage}:requested", event) for event in stages]
+    tx.append(job_stream(job_id), events, meta=meta)
+    waiting_for_all = tx.after(job_id, ALL)
+    states = _States(tx, job_id, {event.stage for event in stages})
+    edges = [edge for event in stages for edge in _edges(event) if states.of(edge.before) or edge.before == ALL]
+    rows = [_row(tx, job_id, event, [edge for edge in edges if edge.after == event.stage], states) for event in stages]
+    tx.add_stages(rows, edges)
+    for edge in waiting_for_all:
+        tx.count_open(job_id, edge.after, len(rows))
+    freed = [row for row in rows if row.state == "ready"]
+    hopeless = {edge.after: edge.before for edge in edges if edge.needed and states.of(edge.before) in _LOST}
+    for name, lost in hopeless.items():
+        freed += _skip(tx, job_id, name, because=lost, meta=meta)
+    return [row for row in freed if row.stage not in hopeless]
 
 
-def advance(tx: Tx, job_id: str, *, meta: Mapping[str, Any]) -> list[StageRow]:
-    """Skip what can never run, free what may start, and return the freed stages."""
-    rows = {row.stage: row for row in tx.stages(job_id)}
-    _skip_hopeless(tx, job_id, rows, meta)
-    now = tx.now_ms()
-    freed = []
-    for row in list(rows.values()):
-        if row.state == "waiting" and all(rows[name].state in _SETTLED for name in _waits_for(row, rows)):
-            freed.append(msgspec.structs.replace(row, state="ready", due_ms=now, sent_ms=now))
-            tx.save_stage(freed[-1])
-    return freed
+def settle(tx: Tx, row: StageRow, state: StageState, outcome: int, *, meta: Mapping[str, Any]) -> list[StageRow]:
+    """Note that the stage is settled, by the event of this version, and return the stages it freed."""
+    tx.save_stage(msgspec.structs.replace(row, state=state, owner=None, lease_until_ms=0, outcome=outcome))
+    deaths.forget(tx, row)
+    return _go_on(tx, row.job_id, row.stage, state, meta=meta)
 
 
 def end_job(
     tx: Tx, job_id: str, *, status: JobStatus, result: dict[str, Any], error: str | None, meta: Mapping[str, Any]
 ) -> None:
-    """Append the job's end, forget its claim rows and journal, and leave its trace to be closed."""
+    """Append the job's end, forget its claim rows, sums and journal, and leave its trace to be closed."""
     finished = JobFinished(status=status, result=result, error=error)
     tx.append(job_stream(job_id), [Identified(f"{job_id}:finished", finished)], meta=meta)
     for row in tx.stages(job_id):
         deaths.forget(tx, row)
+        if row.state == "parked":
+            parking.forget(tx, job_id, row.stage)
     tx.drop_stages(job_id)
     tx.clear_docs(journal_view(job_id))
+    sums.forget(tx, job_id)
     tx.put_doc(PAUSED, f"job/{job_id}", None)
     budget.forget_job(tx, job_id)
     tx.put_doc(UNCLOSED, job_id, b"{}")
@@ -84,23 +82,72 @@ def journal_view(job_id: str) -> str:
     return f"_journal:{job_id}"
 
 
-def _waits_for(row: StageRow, rows: Mapping[str, StageRow]) -> Sequence[str]:
-    if row.after == ["*"]:
-        return [name for name in rows if name != row.stage]
-    return [name for name in (*row.needs, *row.after) if name in rows]
+class _States:
+    """States of a job's stages while some join it, each read once."""
+
+    def __init__(self, tx: Tx, job_id: str, new: Iterable[str]) -> None:
+        self._tx, self._job_id = tx, job_id
+        self._known: dict[str, StageState | None] = dict.fromkeys(new, "waiting")
+
+    def of(self, stage: str) -> StageState | None:
+        """None: there is no such stage, so nothing waits for it."""
+        if stage not in self._known:
+            row = self._tx.stage(self._job_id, stage) if stage != ALL else None
+            self._known[stage] = row.state if row else None
+        return self._known[stage]
+
+    def open_besides(self, stage: str) -> int:
+        """How many other stages of the job are not settled, new ones included."""
+        names = {row.stage: row.state for row in self._tx.stages(self._job_id)} | self._known
+        return sum(state is not None and state not in SETTLED for name, state in names.items() if name != stage)
 
 
-def _skip_hopeless(tx: Tx, job_id: str, rows: dict[str, StageRow], meta: Mapping[str, Any]) -> None:
-    """Mark waiting stages whose needs are dead or skipped, until nothing changes any more."""
-    changed = True
-    while changed:
-        changed = False
-        for row in list(rows.values()):
-            lost = [name for name in row.needs if name in rows and rows[name].state in ("dead", "skipped")]
-            if row.state == "waiting" and lost:
-                rows[row.stage] = msgspec.structs.replace(row, state="skipped")
-                tx.save_stage(rows[row.stage])
-                skipped = StageSkipped(stage=row.stage, reason=f"{lost[0]} did not finish")
-                # No id of its own: a retry may revive the stage, and it may be skipped again.
-                tx.append(job_stream(job_id), [skipped], meta=meta)
-                changed = True
+def _edges(event: StageRequested) -> Iterator[Edge]:
+    needed = dict.fromkeys(event.needs, True)
+    for name, is_needed in {**dict.fromkeys(event.after, False), **needed}.items():
+        yield Edge(name, event.stage, is_needed)
+
+
+def _row(tx: Tx, job_id: str, event: StageRequested, edges: Sequence[Edge], states: _States) -> StageRow:
+    if any(edge.before == ALL for edge in edges):
+        waits = states.open_besides(event.stage)
+    else:
+        waits = sum(states.of(edge.before) not in SETTLED for edge in edges)
+    now = 0 if waits else tx.now_ms()
+    return StageRow(
+        job_id,
+        event.stage,
+        event.queue,
+        "waiting" if waits else "ready",
+        lane=event.lane,
+        host=event.host,
+        due_ms=now,
+        sent_ms=now,
+        open_needs=waits,
+        input=msgspec.json.encode(event.input),
+    )
+
+
+def _go_on(tx: Tx, job_id: str, stage: str, state: StageState, *, meta: Mapping[str, Any]) -> list[StageRow]:
+    freed = []
+    for edge in tx.after(job_id, stage):
+        row = tx.count_open(job_id, edge.after, -1)
+        if row is None or row.state != "waiting":
+            continue
+        if edge.needed and state in _LOST:
+            freed += _skip(tx, job_id, row.stage, because=stage, meta=meta)
+        elif row.open_needs == 0:
+            now = tx.now_ms()
+            freed.append(msgspec.structs.replace(row, state="ready", due_ms=now, sent_ms=now))
+            tx.save_stage(freed[-1])
+    return freed
+
+
+def _skip(tx: Tx, job_id: str, stage: str, *, because: str, meta: Mapping[str, Any]) -> list[StageRow]:
+    """A stage that can never run any more; those that need it neither."""
+    row = tx.stage(job_id, stage)
+    if row is None or row.state in SETTLED:
+        return []
+    # No id of its own: a retry may revive the stage, and it may be skipped again.
+    outcome = tx.append(job_stream(job_id), [StageSkipped(stage=stage, reason=f"{because} did not finish")], meta=meta)
+    return settle(tx, row, "skipped", outcome, meta=meta)

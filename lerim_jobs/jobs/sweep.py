@@ -6,11 +6,13 @@ once: each stale stage is marked as sent by one of them, and a doubled hint woul
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import msgspec
 
-from lerim_jobs.jobs.pausing import paused, why
+from lerim_jobs.jobs.pausing import paused, ready_in, why
 from lerim_jobs.log.store import StageRow, Store
 
 __all__ = ["GRACE_MS", "SWEEP_S", "stale_stages", "sweep"]
@@ -21,36 +23,34 @@ _EMPTY_GRACE_MS = 2_000
 _AGAIN_MS = 500
 _FARTHEST_MS = 25 * 3_600_000
 """Nothing waits longer than until tomorrow: a later time was written by a clock that ran ahead."""
-_PAGE_WITH_PAUSED = 100_000
+
+QueueLength = Callable[[str], int]
+"""How many messages wait in a queue; below 0 where Redis cannot say."""
 
 
-def stale_stages(
-    store: Store, *, alive: Callable[[str], bool | None], queue_empty: Callable[[str], bool]
-) -> list[StageRow]:
-    """Stages that should be under way and, as far as can be seen, are not.
-
-    A ready stage is stale after the grace time, or soon when its queue holds nothing at all (Redis lost its data), or when
-    its time is one that nobody can have meant. Paused ones are meant to stand.
+def stale_stages(store: Store, *, alive: Callable[[str], bool | None], queue_length: QueueLength) -> Iterator[StageRow]:
+    """Stages that should be under way and, as far as can be seen, are not: an expired or dead lease, a time that nobody can
+    have meant, and of each queue as many ready stages as it has too few messages for.
     """
     now, stopped = store.now_ms(), paused(store)
-    # What is paused stays due for long: it must not fill the page and hide the rest.
-    rows = store.due_stages(_PAGE_WITH_PAUSED) if stopped else store.due_stages()
-    return [row for row in rows if not why(stopped, row) and _stale(row, now, alive, queue_empty)]
+    for row in store.running_stages():
+        gone = row.lease_until_ms <= now or alive(row.owner or "") is False
+        if gone and row.sent_ms < now - _AGAIN_MS and not why(stopped, row.job_id, row.queue):
+            yield row
+    yield from store.far_stages(now + _FARTHEST_MS)
+    for queue, expected in _expected(store, stopped).items():
+        yield from _missing(store, queue, expected, now, stopped, queue_length)
 
 
 def sweep(
-    store: Store,
-    send: Callable[[StageRow], None],
-    *,
-    alive: Callable[[str], bool | None],
-    queue_empty: Callable[[str], bool],
+    store: Store, send: Callable[[StageRow], None], *, alive: Callable[[str], bool | None], queue_length: QueueLength
 ) -> int:
     """Send a hint for every stale stage and return how many were sent. A failing send is tried again next time."""
-    stale = stale_stages(store, alive=alive, queue_empty=queue_empty)
+    stale = list(stale_stages(store, alive=alive, queue_length=queue_length))
     if not stale:
         return 0
     mine = []
-    with store.write() as tx:
+    with store.write(durable=False) as tx:
         for row in stale:
             if tx.stage(row.job_id, row.stage) == row:
                 now = tx.now_ms()
@@ -62,13 +62,31 @@ def sweep(
     return len(mine)
 
 
-def _stale(row: StageRow, now: int, alive: Callable[[str], bool | None], queue_empty: Callable[[str], bool]) -> bool:
-    if row.state == "running":
-        gone = alive(row.owner or "") is False
-        return (row.lease_until_ms <= now or gone) and row.sent_ms < now - _AGAIN_MS
-    if max(row.due_ms, row.sent_ms) > now + _FARTHEST_MS:
-        return True
-    if row.due_ms > now:
-        return False
-    waited = now - max(row.sent_ms, row.due_ms)
-    return waited > GRACE_MS or (waited > _EMPTY_GRACE_MS and queue_empty(row.queue))
+def _expected(store: Store, stopped: set[str]) -> Counter[str]:
+    """How many messages each queue should have: one for each stage that is ready, due and not paused."""
+    counts = Counter[str]()
+    for one in store.count_stages(state="ready"):
+        if one.due:
+            counts[one.queue] += one.stages
+    for key in stopped:
+        what, _, name = key.partition("/")
+        for one in store.count_stages(name, "ready") if what == "job" else ():
+            if one.due:
+                counts[one.queue] -= one.stages
+    return Counter({queue: count for queue, count in counts.items() if count > 0 and not why(stopped, "", queue)})
+
+
+def _missing(
+    store: Store, queue: str, expected: int, now: int, stopped: set[str], queue_length: QueueLength
+) -> Iterator[StageRow]:
+    """Of the stages nobody took, those whose hint was sent the longest ago, up to the queue's shortfall.
+
+    A queue that holds nothing has lost its messages; in another one a message may be in somebody's hands for a moment.
+    """
+    length = queue_length(queue)
+    if length < 0 or length >= expected:
+        return
+    grace_ms = GRACE_MS if length else _EMPTY_GRACE_MS
+    unsent = ready_in(store, queue, sent_before_ms=now - grace_ms)
+    waiting = (row for row in unsent if not why(stopped, row.job_id, queue))
+    yield from islice(waiting, expected - length)

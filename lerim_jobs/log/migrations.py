@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import apsw
 
+from lerim_jobs.log.sqlite_stages import STAGES_DDL
 from lerim_jobs.sqlite import copy_database, immediate
 
 __all__ = ["DDL", "MIGRATIONS", "SCHEMA_VERSION", "Migration", "bring_up_to_date", "create"]
 
-DDL = """
+DDL = (
+    """
 CREATE TABLE IF NOT EXISTS events(
   position INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL UNIQUE, stream TEXT NOT NULL, version INTEGER NOT NULL,
@@ -20,17 +22,11 @@ CREATE TABLE IF NOT EXISTS events(
   UNIQUE(stream, version));
 CREATE INDEX IF NOT EXISTS events_by_type ON events(type, position);
 CREATE TABLE IF NOT EXISTS blobs(hash TEXT PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS stages(
-  seq INTEGER PRIMARY KEY AUTOINCREMENT,
-  job_id TEXT NOT NULL, stage TEXT NOT NULL, queue TEXT NOT NULL, state TEXT NOT NULL,
-  needs TEXT NOT NULL, after TEXT NOT NULL, lane TEXT, host TEXT, attempt INTEGER NOT NULL, owner TEXT,
-  lease_until_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL, sent_ms INTEGER NOT NULL, strikes INTEGER NOT NULL,
-  UNIQUE(job_id, stage));
-CREATE INDEX IF NOT EXISTS stages_by_due ON stages(due_ms) WHERE state IN ('ready', 'running');
-CREATE INDEX IF NOT EXISTS stages_by_lane ON stages(lane, seq) WHERE lane IS NOT NULL;
 CREATE TABLE IF NOT EXISTS docs(view TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY(view, key))
   WITHOUT ROWID;
 """
+    + STAGES_DDL
+)
 """The newest shape. A change needs a migration below and a raised number; a released one is never edited."""
 
 

@@ -44,7 +44,7 @@ def catch_up(store: Store, view: View[S]) -> None:
         batch = store.read_all(seen, _BATCH, view.types) if store.position() > seen else []
         if not batch:
             return
-        with store.write() as tx:
+        with store.write(durable=False) as tx:  # what a crash forgets is folded again
             stored = tx.doc(CHECKPOINTS, view.name)
             if _checkpoint(stored, view) != seen or tx.doc(CHECKPOINTS, _REWRITTEN) != rewritten:
                 continue  # another one was quicker, or what was read is no longer what the log says

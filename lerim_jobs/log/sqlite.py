@@ -24,8 +24,10 @@ from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import Event
 from lerim_jobs.log.migrations import SCHEMA_VERSION, bring_up_to_date, create
 from lerim_jobs.log.sqlite_rewrite import rewrite
-from lerim_jobs.log.sqlite_tx import NOW, SELECT_EVENTS, SELECT_STAGES, SqliteTx, event_rows, stage_rows
-from lerim_jobs.log.store import ANY, Identified, Rewriting, StageRow
+from lerim_jobs.log.sqlite_stages import NOW, StageTable
+from lerim_jobs.log.sqlite_tx import SELECT_EVENTS, SqliteTx, event_rows, read_all
+from lerim_jobs.log.store import ANY, Edge, Identified, Rewriting, StageCount, StageRow, StageState
+from lerim_jobs.log.wal_flush import WalFlush
 from lerim_jobs.log.write_lock import WriteLock
 from lerim_jobs.sqlite import immediate, leave_nothing, open_wal
 
@@ -51,6 +53,8 @@ class SqliteStore:
             raise StoreUnavailable(f"there is no log at {str(path)!r}: run `lerim init` first")
         self._path = path
         self._local = threading.local()
+        self._stages = StageTable(self._query)
+        self._flush, self._flush_pid = WalFlush(path), os.getpid()
         with self._failing():
             self._prepare()
 
@@ -82,10 +86,12 @@ class SqliteStore:
             local.inherited = getattr(local, "db", None)
             try:
                 lock = WriteLock(self._path)
-                db = open_wal(self._path, busy_ms=_BUSY_MS, synchronous="full")
+                db = open_wal(self._path, busy_ms=_BUSY_MS, synchronous="normal")
             except OSError as exc:
                 raise StoreUnavailable(f"cannot open the log {str(self._path)!r}: {exc.strerror}") from exc
             faults.shift_clock(db)
+            if self._flush_pid != os.getpid():
+                self._flush, self._flush_pid = WalFlush(self._path), os.getpid()
             local.db, local.pid, local.lock, local.in_tx = db, os.getpid(), lock, False
         connection: apsw.Connection = local.db
         return connection
@@ -105,7 +111,7 @@ class SqliteStore:
             raise StoreUnavailable(f"cannot use the log {str(self._path)!r}: {exc}") from exc
 
     @contextmanager
-    def write(self) -> Iterator[SqliteTx]:
+    def write(self, *, durable: bool = True) -> Iterator[SqliteTx]:
         with self._failing():
             db = self._db()
             if self._local.in_tx:
@@ -118,6 +124,14 @@ class SqliteStore:
                         raise apsw.FullError("database or disk is full")
             finally:
                 self._local.in_tx = False
+            if durable:
+                self._make_durable()
+
+    def _make_durable(self) -> None:
+        try:
+            self._flush.wait()
+        except OSError as exc:
+            raise StoreUnavailable(f"the disk did not take the log {str(self._path)!r}: {exc.strerror}") from exc
 
     def _query(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
         with self._failing():
@@ -135,23 +149,12 @@ class SqliteStore:
         with self.write() as tx:
             return tx.append(stream, events, expected=expected, meta=meta)
 
-    def read(self, stream: str, after: int = 0) -> list[Recorded]:
-        return event_rows(self._query(f"{SELECT_EVENTS} WHERE stream=? AND version>? ORDER BY version", stream, after))
+    def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
+        sql = f"{SELECT_EVENTS} WHERE stream=? AND version>? ORDER BY version LIMIT ?"
+        return event_rows(self._query(sql, stream, after, -1 if limit is None else limit))
 
     def read_all(self, after: int = 0, limit: int = 1000, types: Sequence[str] | None = None) -> list[Recorded]:
-        if types is None:
-            return event_rows(self._query(f"{SELECT_EVENTS} WHERE position>? ORDER BY position LIMIT ?", after, limit))
-        marks = ",".join("?" * len(types))
-        sql = f"{SELECT_EVENTS} WHERE type IN ({marks}) AND position>? AND position<=? ORDER BY position LIMIT ?"
-        # A stretch at a time: without its end SQLite would sort all that follows for each batch. Where few events are of
-        # these types the stretches soon get long.
-        rows: list[tuple[Any, ...]] = []
-        stretch, top = limit * 4, self.position()
-        while after < top and len(rows) < limit:
-            end = min(top, after + stretch)
-            rows += self._query(sql, *types, after, end, limit - len(rows))
-            after, stretch = end, stretch * 4
-        return event_rows(rows)
+        return read_all(self._query, after, limit, types)
 
     def position(self) -> int:
         return int(self._query("SELECT COALESCE(MAX(position), 0) FROM events")[0][0])
@@ -182,16 +185,34 @@ class SqliteStore:
         data: bytes = rows[0][0]
         return data
 
-    def due_stages(self, limit: int = 1000) -> list[StageRow]:
-        sql = f"{SELECT_STAGES} WHERE state IN ('ready', 'running') ORDER BY due_ms LIMIT ?"
-        return stage_rows(self._query(sql, limit))
-
     def stage(self, job_id: str, stage: str) -> StageRow | None:
-        rows = stage_rows(self._query(f"{SELECT_STAGES} WHERE job_id=? AND stage=?", job_id, stage))
-        return rows[0] if rows else None
+        return self._stages.one(job_id, stage)
 
-    def job_stages(self, job_id: str) -> list[StageRow]:
-        return stage_rows(self._query(f"{SELECT_STAGES} WHERE job_id=? ORDER BY seq", job_id))
+    def stages(self, job_id: str, name: str | None = None) -> list[StageRow]:
+        return self._stages.of_job(job_id, name)
+
+    def has_stages(self, job_id: str) -> bool:
+        return self._stages.any_of_job(job_id)
+
+    def open_jobs(self) -> list[str]:
+        return self._stages.open_jobs()
+
+    def before(self, job_id: str, stage: str) -> list[Edge]:
+        return self._stages.before(job_id, stage)
+
+    def running_stages(self) -> list[StageRow]:
+        return self._stages.running()
+
+    def ready_stages(
+        self, queue: str, *, sent_before_ms: int, limit: int, after: tuple[int, str, str] = (-1, "", "")
+    ) -> list[StageRow]:
+        return self._stages.ready(queue, sent_before_ms=sent_before_ms, limit=limit, after=after)
+
+    def far_stages(self, due_after_ms: int) -> list[StageRow]:
+        return self._stages.far(due_after_ms)
+
+    def count_stages(self, job_id: str | None = None, state: StageState | None = None) -> list[StageCount]:
+        return self._stages.counts(job_id, state)
 
     def doc(self, view: str, key: str) -> bytes | None:
         rows = self._query("SELECT value FROM docs WHERE view=? AND key=?", view, key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import apsw
@@ -12,17 +12,13 @@ from lerim_jobs.errors import ConflictError
 from lerim_jobs.ids import digest
 from lerim_jobs.log.codec import Recorded, encode, schema_of
 from lerim_jobs.log.events import Event
-from lerim_jobs.log.store import ANY, Identified, StageRow
+from lerim_jobs.log.sqlite_stages import NOW, StageTable
+from lerim_jobs.log.store import ANY, Edge, Identified, StageRow
 
-__all__ = ["NOW", "SELECT_EVENTS", "SELECT_STAGES", "SqliteTx", "event_rows", "stage_rows"]
+__all__ = ["SELECT_EVENTS", "SqliteTx", "event_rows", "read_all"]
 
-NOW = "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
 EVENT_COLUMNS = "position, id, stream, version, type, schema, data, meta, at_ms"
-STAGE_COLUMNS = (
-    "job_id, stage, queue, state, needs, after, lane, host, attempt, owner, lease_until_ms, due_ms, sent_ms, strikes"
-)
 SELECT_EVENTS = f"SELECT {EVENT_COLUMNS} FROM events"
-SELECT_STAGES = f"SELECT {STAGE_COLUMNS} FROM stages"
 
 
 class SqliteTx:
@@ -30,13 +26,18 @@ class SqliteTx:
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
+        self._stages = StageTable(self.execute)
+        self._now_ms: int | None = None
 
     def execute(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:
         """Run one statement inside the transaction."""
         return list(self._db.execute(sql, args))
 
     def now_ms(self) -> int:
-        return int(self.execute(f"SELECT {NOW}")[0][0])
+        # One transaction is one moment.
+        if self._now_ms is None:
+            self._now_ms = int(self.execute(f"SELECT {NOW}")[0][0])
+        return self._now_ms
 
     def append(
         self,
@@ -65,34 +66,42 @@ class SqliteTx:
     def version(self, stream: str) -> int:
         return int(self.execute("SELECT COALESCE(MAX(version), 0) FROM events WHERE stream=?", stream)[0][0])
 
-    def read(self, stream: str, after: int = 0) -> list[Recorded]:
-        return event_rows(self.execute(f"{SELECT_EVENTS} WHERE stream=? AND version>? ORDER BY version", stream, after))
+    def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
+        sql = f"{SELECT_EVENTS} WHERE stream=? AND version>? ORDER BY version LIMIT ?"
+        return event_rows(self.execute(sql, stream, after, -1 if limit is None else limit))
+
+    def read_all(self, after: int = 0, limit: int = 1000, types: Sequence[str] | None = None) -> list[Recorded]:
+        return read_all(self.execute, after, limit, types)
 
     def stage(self, job_id: str, stage: str) -> StageRow | None:
-        rows = self.execute(f"{SELECT_STAGES} WHERE job_id=? AND stage=?", job_id, stage)
-        return stage_rows(rows)[0] if rows else None
+        return self._stages.one(job_id, stage)
 
-    def stages(self, job_id: str) -> list[StageRow]:
-        return stage_rows(self.execute(f"{SELECT_STAGES} WHERE job_id=? ORDER BY seq", job_id))
+    def stages(self, job_id: str, name: str | None = None) -> list[StageRow]:
+        return self._stages.of_job(job_id, name)
+
+    def has_stages(self, job_id: str) -> bool:
+        return self._stages.any_of_job(job_id)
 
     def lane(self, lane: str) -> list[StageRow]:
-        sql = f"{SELECT_STAGES} WHERE lane=? AND state IN ('ready', 'running') ORDER BY seq"
-        return stage_rows(self.execute(sql, lane))
+        return self._stages.of_lane(lane)
+
+    def add_stages(self, rows: Sequence[StageRow], edges: Sequence[Edge]) -> None:
+        self._stages.add(rows, edges)
 
     def save_stage(self, row: StageRow) -> None:
-        values = (
-            *msgspec.structs.astuple(row)[:4],
-            _json(row.needs),
-            _json(row.after),
-            *msgspec.structs.astuple(row)[6:],
-        )
-        changes = ", ".join(f"{name}=excluded.{name}" for name in STAGE_COLUMNS.split(", ")[2:])
-        marks = ",".join("?" * len(values))
-        sql = f"INSERT INTO stages({STAGE_COLUMNS}) VALUES({marks}) ON CONFLICT(job_id, stage) DO UPDATE SET {changes}"
-        self.execute(sql, *values)
+        self._stages.save(row)
+
+    def after(self, job_id: str, stage: str) -> list[Edge]:
+        return self._stages.after(job_id, stage)
+
+    def before(self, job_id: str, stage: str) -> list[Edge]:
+        return self._stages.before(job_id, stage)
+
+    def count_open(self, job_id: str, stage: str, by: int) -> StageRow | None:
+        return self._stages.count_open(job_id, stage, by)
 
     def drop_stages(self, job_id: str) -> None:
-        self.execute("DELETE FROM stages WHERE job_id=?", job_id)
+        self._stages.drop(job_id)
 
     def put_blob(self, data: bytes) -> str:
         blob_hash = digest(data)
@@ -106,6 +115,15 @@ class SqliteTx:
         rows = self.execute("SELECT value FROM docs WHERE view=? AND key=?", view, key)
         return rows[0][0] if rows else None
 
+    def docs(self, view: str) -> list[tuple[str, bytes]]:
+        return [
+            (key, value) for key, value in self.execute("SELECT key, value FROM docs WHERE view=? ORDER BY key", view)
+        ]
+
+    def has_doc(self, view: str, keys: Sequence[str]) -> bool:
+        marks = ",".join("?" * len(keys))
+        return bool(self.execute(f"SELECT 1 FROM docs WHERE view=? AND key IN ({marks}) LIMIT 1", view, *keys))
+
     def put_doc(self, view: str, key: str, value: bytes | None) -> None:
         if value is None:
             self.execute("DELETE FROM docs WHERE view=? AND key=?", view, key)
@@ -116,10 +134,6 @@ class SqliteTx:
         self.execute("DELETE FROM docs WHERE view=?", view)
 
 
-def _json(value: list[str]) -> str:
-    return msgspec.json.encode(value).decode()
-
-
 def event_rows(rows: list[tuple[Any, ...]]) -> list[Recorded]:
     """Rows of EVENT_COLUMNS as recorded events."""
     return [
@@ -128,6 +142,20 @@ def event_rows(rows: list[tuple[Any, ...]]) -> list[Recorded]:
     ]
 
 
-def stage_rows(rows: list[tuple[Any, ...]]) -> list[StageRow]:
-    """Rows of STAGE_COLUMNS as claim rows."""
-    return [StageRow(*row[:4], *map(msgspec.json.decode, row[4:6]), *row[6:]) for row in rows]
+def read_all(
+    query: Callable[..., list[tuple[Any, ...]]], after: int, limit: int, types: Sequence[str] | None
+) -> list[Recorded]:
+    """Events of all streams with position > after, in order; `types` keeps only these."""
+    if types is None:
+        return event_rows(query(f"{SELECT_EVENTS} WHERE position>? ORDER BY position LIMIT ?", after, limit))
+    marks = ",".join("?" * len(types))
+    sql = f"{SELECT_EVENTS} WHERE type IN ({marks}) AND position>? AND position<=? ORDER BY position LIMIT ?"
+    # A stretch at a time: without its end SQLite would sort all that follows for each batch. Where few events are of
+    # these types the stretches soon get long.
+    rows: list[tuple[Any, ...]] = []
+    stretch, top = limit * 4, int(query("SELECT COALESCE(MAX(position), 0) FROM events")[0][0])
+    while after < top and len(rows) < limit:
+        end = min(top, after + stretch)
+        rows += query(sql, *types, after, end, limit - len(rows))
+        after, stretch = end, stretch * 4
+    return event_rows(rows)

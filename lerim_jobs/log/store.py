@@ -9,22 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import Event
 
-__all__ = ["ANY", "BLOB_OVER_BYTES", "Identified", "Rewriting", "StageRow", "StageState", "Store", "Tx"]
+__all__ = [
+    "ALL",
+    "ANY",
+    "BLOB_OVER_BYTES",
+    "Edge",
+    "Identified",
+    "Rewriting",
+    "StageCount",
+    "StageRow",
+    "StageState",
+    "Store",
+    "Tx",
+]
 
 ANY = -1
 """Append whatever the stream's version is."""
 
 BLOB_OVER_BYTES = 16_384
-"""A payload above this size is stored as a blob and named by its hash."""
+"""An output above this size is stored as a blob and named by its hash."""
 
-StageState = Literal["waiting", "ready", "running", "done", "dead", "skipped"]
+ALL = "*"
+"""Stands for every other stage of a job, those that join its plan later included."""
+
+StageState = Literal["waiting", "ready", "running", "parked", "done", "dead", "skipped"]
 
 
 class Identified(msgspec.Struct, frozen=True):
@@ -38,15 +53,14 @@ class StageRow(msgspec.Struct, frozen=True):
     """A stage's claim state. Times are the store's own clock in ms; `lease_until_ms` only while running.
 
     `attempt` numbers every claim; `strikes` counts only those that failed or died, so a stage handed back by a stopping
-    worker is not punished for it.
+    worker is not punished for it. `open_needs` counts the stages before it that are not settled; `outcome` is the version, in
+    the job's stream, of the event that settled it.
     """
 
     job_id: str
     stage: str
     queue: str
     state: StageState
-    needs: list[str] = []
-    after: list[str] = []
     lane: str | None = None
     host: str | None = None
     attempt: int = 0
@@ -55,6 +69,27 @@ class StageRow(msgspec.Struct, frozen=True):
     due_ms: int = 0
     sent_ms: int = 0
     strikes: int = 0
+    open_needs: int = 0
+    outcome: int | None = None
+    input: bytes = b"{}"
+    """What the plan gave the stage, as JSON. Written once."""
+
+
+class Edge(NamedTuple):
+    """`after` waits for `before` (a stage, or ALL). `needed`: when that is dead or skipped, `after` is skipped too."""
+
+    before: str
+    after: str
+    needed: bool
+
+
+class StageCount(NamedTuple):
+    """How many stages of a queue are in a state; of ready ones `due` says whether their time has come."""
+
+    queue: str
+    state: StageState
+    due: bool
+    stages: int
 
 
 class Tx(Protocol):
@@ -79,24 +114,50 @@ class Tx(Protocol):
         """The stream's newest version, 0 when it does not exist."""
         ...
 
-    def read(self, stream: str, after: int = 0) -> list[Recorded]:
-        """Events of the stream with version > after, this transaction's own included."""
+    def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
+        """Events of the stream with version > after, this transaction's own included; at most `limit`."""
+        ...
+
+    def read_all(self, after: int = 0, limit: int = 1000, types: Sequence[str] | None = None) -> list[Recorded]:
+        """As `Store.read_all`, this transaction's own events included."""
         ...
 
     def stage(self, job_id: str, stage: str) -> StageRow | None: ...
 
-    def stages(self, job_id: str) -> list[StageRow]:
-        """All stages of the job in the order they were saved first."""
+    def stages(self, job_id: str, name: str | None = None) -> list[StageRow]:
+        """The stages of a job, or those of one family, in the order they were added."""
+        ...
+
+    def has_stages(self, job_id: str) -> bool:
+        """Whether the job goes on: claim rows are dropped when it ends."""
         ...
 
     def lane(self, lane: str) -> list[StageRow]:
-        """Ready and running stages of the lane, over all jobs, in the order they were saved first."""
+        """Ready and running stages of the lane, over all jobs, in the order they were added."""
         ...
 
-    def save_stage(self, row: StageRow) -> None: ...
+    def add_stages(self, rows: Sequence[StageRow], edges: Sequence[Edge]) -> None:
+        """Add rows of one job, and what waits for what in it. Raises ConflictError for a stage that is there."""
+        ...
+
+    def save_stage(self, row: StageRow) -> None:
+        """Change a row that is there; its input stays."""
+        ...
+
+    def after(self, job_id: str, stage: str) -> list[Edge]:
+        """What waits for the stage, edges from ALL included but no stage's own."""
+        ...
+
+    def before(self, job_id: str, stage: str) -> list[Edge]:
+        """What the stage waits for."""
+        ...
+
+    def count_open(self, job_id: str, stage: str, by: int) -> StageRow | None:
+        """Change `open_needs` of a stage and return its row."""
+        ...
 
     def drop_stages(self, job_id: str) -> None:
-        """Forget the claim rows of a finished job."""
+        """Forget claim rows and edges of a finished job."""
         ...
 
     def put_blob(self, data: bytes) -> str:
@@ -108,6 +169,14 @@ class Tx(Protocol):
         ...
 
     def doc(self, view: str, key: str) -> bytes | None: ...
+
+    def docs(self, view: str) -> list[tuple[str, bytes]]:
+        """All documents of a view, sorted by key."""
+        ...
+
+    def has_doc(self, view: str, keys: Sequence[str]) -> bool:
+        """Whether there is a document under one of the keys."""
+        ...
 
     def put_doc(self, view: str, key: str, value: bytes | None) -> None:
         """Write one document of a read model; None deletes it."""
@@ -143,8 +212,12 @@ class Rewriting(Protocol):
 class Store(Protocol):
     """An event store. Thread-safe: each thread has its own connection underneath."""
 
-    def write(self) -> AbstractContextManager[Tx]:
-        """Open a write transaction; an exception rolls everything back. Raises StoreUnavailable."""
+    def write(self, *, durable: bool = True) -> AbstractContextManager[Tx]:
+        """Open a write transaction; an exception rolls everything back. Raises StoreUnavailable.
+
+        Not `durable`: it is done when every process sees it, and on the disk with the next durable one. Only a machine that
+        crashes may forget it, never a process: enough for what is fenced and would merely be done again.
+        """
         ...
 
     def append(
@@ -158,7 +231,9 @@ class Store(Protocol):
         """`Tx.append` in a transaction of its own."""
         ...
 
-    def read(self, stream: str, after: int = 0) -> list[Recorded]: ...
+    def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
+        """Events of the stream with version > after, in order; at most `limit`."""
+        ...
 
     def read_all(self, after: int = 0, limit: int = 1000, types: Sequence[str] | None = None) -> list[Recorded]:
         """Events of all streams with position > after, in order; `types` keeps only these."""
@@ -180,13 +255,44 @@ class Store(Protocol):
         """Raises CorruptLog when it is not there."""
         ...
 
-    def due_stages(self, limit: int = 1000) -> list[StageRow]:
-        """Stages that are `ready` or `running`, oldest due first: what a sweep looks at."""
-        ...
-
     def stage(self, job_id: str, stage: str) -> StageRow | None: ...
 
-    def job_stages(self, job_id: str) -> list[StageRow]: ...
+    def stages(self, job_id: str, name: str | None = None) -> list[StageRow]:
+        """The stages of a job, or those of one family, in the order they were added."""
+        ...
+
+    def has_stages(self, job_id: str) -> bool:
+        """Whether the job goes on: claim rows are dropped when it ends."""
+        ...
+
+    def open_jobs(self) -> list[str]:
+        """Ids of the jobs that go on, sorted."""
+        ...
+
+    def before(self, job_id: str, stage: str) -> list[Edge]:
+        """What the stage waits for."""
+        ...
+
+    def running_stages(self) -> list[StageRow]:
+        """All stages somebody runs, the oldest lease first."""
+        ...
+
+    def ready_stages(
+        self, queue: str, *, sent_before_ms: int, limit: int, after: tuple[int, str, str] = (-1, "", "")
+    ) -> list[StageRow]:
+        """Ready stages of the queue that are due and whose hint was sent before a time, the longest ago first.
+
+        `after` goes on behind a row: its (sent_ms, job_id, stage).
+        """
+        ...
+
+    def far_stages(self, due_after_ms: int) -> list[StageRow]:
+        """Ready stages whose time lies behind this one."""
+        ...
+
+    def count_stages(self, job_id: str | None = None, state: StageState | None = None) -> list[StageCount]:
+        """How many stages are where, of all unfinished jobs or of one, in any state or in one. No row is read for it."""
+        ...
 
     def doc(self, view: str, key: str) -> bytes | None: ...
 

@@ -65,8 +65,8 @@ class LogRedaction:
         """Nobody may be at work: what a worker holds in memory would be written back behind us."""
         self._views = {name for name, _ in self._store.docs(CHECKPOINTS)}
         now = tx.now_ms()
-        for row in self._store.due_stages(100_000):
-            if row.state == "running" and row.lease_until_ms > now and self._alive(row.owner or "") is not False:
+        for row in self._store.running_stages():
+            if row.lease_until_ms > now and self._alive(row.owner or "") is not False:
                 raise ConflictError(
                     f"{row.stage} of job {row.job_id} is running and may hold what is to be removed: wait for it "
                     "(`lerim jobs watch`) or stop the workers (`lerim down`), then redact again"

@@ -5,6 +5,9 @@ The conventions moved to open-telemetry/semantic-conventions-genai and still cha
 
 from __future__ import annotations
 
+from lerim_jobs.kinds import kinds, known_stage
+from lerim_jobs.kinds.kind import family
+
 __all__ = [
     "AGENT_NAME",
     "ATTEMPT",
@@ -59,7 +62,6 @@ __all__ = [
     "USAGE_OUT",
     "WINDOW",
     "WORKER",
-    "family",
     "group_title",
     "root_title",
     "stage_title",
@@ -139,45 +141,28 @@ STARTED = "started"
 """A span without length, sent when the first worker begins: backends that show no open spans show this one."""
 LOST_SPAN = "lost with its worker"
 
-_ROOTS = {"sync": "Sync run", "maintain": "Maintain run", "ask": "Ask", "check": "Check models"}
-_STAGES = {
-    "index": "Index sessions",
-    "extract": "Extract window",
-    "summarize": "Summarize session",
-    "integrate": "Lead agent",
-    "publish": "Publish memories",
-    "finish": "Finish",
-    "curate": "Maintain agent",
-    "answer": "Answer",
-    "check": "Check model",
-}
-_GROUPS = {"extract": "Extract candidates"}
-
 
 def root_title(kind: str) -> str:
     """The root span's name for a job kind."""
-    return _ROOTS.get(kind, kind)
-
-
-def family(stage: str) -> str:
-    """`extract` of `extract:1a2b3c4d:0`."""
-    return stage.partition(":")[0]
+    known = kinds().get(kind)
+    return known.title if known else kind
 
 
 def window_of(stage: str) -> int | None:
-    """The window number at the end of an extract stage's name; None for any other stage."""
-    number = stage.rpartition(":")[2]
-    is_window = family(stage) == "extract" and stage.count(":") > 1 and number.isascii() and number.isdigit()
-    return int(number[:9]) if is_window else None
+    """The number at the end of a stage's name, where its family is numbered."""
+    known, number = known_stage(stage), stage.rpartition(":")[2]
+    is_window = known is not None and known.numbered and stage.count(":") > 1
+    return int(number[:9]) if is_window and number.isascii() and number.isdigit() else None
 
 
 def stage_title(stage: str) -> str:
     """The span name of a stage's attempts; low cardinality, except for the window number."""
-    window = window_of(stage)
-    title = _STAGES.get(family(stage), family(stage) or "stage")
+    window, known = window_of(stage), known_stage(stage)
+    title = known.title if known else family(stage) or "stage"
     return title if window is None else f"{title} #{window}"
 
 
 def group_title(stage: str) -> str | None:
     """The name of the span around all stages of this family; None where attempts sit right under the root."""
-    return _GROUPS.get(family(stage))
+    known = known_stage(stage)
+    return known.group if known else None

@@ -12,8 +12,8 @@ import pytest
 
 from lerim_jobs.config import Budget, Provider, Settings
 from lerim_jobs.errors import Parked
-from lerim_jobs.jobs import budget
-from lerim_jobs.jobs.budget import Spent, Wish
+from lerim_jobs.jobs import budget, parking
+from lerim_jobs.jobs.caps import Spent, Wish
 from lerim_jobs.log.events import ModelCalled
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import Store
@@ -74,7 +74,7 @@ def test_spent_and_reserved_together_never_pass_a_cap(store: Store, cap: str) ->
     with pytest.raises(Parked, match=cap) as caught:
         admit(store, "d", wish(), settings)
     assert budget.spent(store).usd == pytest.approx(2.1)
-    assert (caught.value.retry_in_ms <= DAY_MS + 1000) == (cap == "per_day_usd")
+    assert ("after midnight UTC" in str(caught.value)) == (cap == "per_day_usd")
     assert admit(store, "d", wish(0.3), settings) == 0
 
 
@@ -141,13 +141,13 @@ def test_a_parked_stage_wakes_the_next_day_or_when_the_cap_is_raised() -> None:
     settle(store, "x", called(0.5))
     with pytest.raises(Parked) as caught:
         admit(store, "a", wish(), settings)
-    assert caught.value.retry_in_ms == 6_000
     with store.write() as tx:
-        budget.park(tx, "j", "integrate:1", caught.value.waits_for)
-    assert budget.woken(store, settings) == []
-    assert budget.woken(store, capped(per_day_usd=2.0)) == [("j", "integrate:1")]
+        assert caught.value.waits_for is not None
+        parking.note(tx, "j", "integrate:1", caught.value.waits_for)
+    assert parking.woken(store, settings) == []
+    assert parking.woken(store, capped(per_day_usd=2.0)) == [("j", "integrate:1")]
     now[0] += 5_000
-    assert budget.woken(store, settings) == [("j", "integrate:1")]
+    assert parking.woken(store, settings) == [("j", "integrate:1")]
     assert admit(store, "a", wish(), settings) == 0
 
 

@@ -7,19 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from lerim_jobs.errors import ConflictError, CorruptLog
-from lerim_jobs.jobs import claims
-from lerim_jobs.jobs.claims import Claim, Effect, End, Refused, Settled
+from lerim_jobs.jobs import claims, outcomes
+from lerim_jobs.jobs.claims import Claim, Refused
 from lerim_jobs.jobs.closing import close_trace, delivered, traced_events, unclosed_jobs, undelivered_jobs
 from lerim_jobs.jobs.job import load
+from lerim_jobs.jobs.outcomes import Effect, End, Settled
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.jobs.retention import drop_answers
 from lerim_jobs.jobs.sweep import sweep
 from lerim_jobs.log.events import JobRequested, MemoryArchived, ModelCalled, StageRequested, TraceClosed
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.log.store import Store
+from lerim_jobs.log.store import StageRow, Store
 from lerim_jobs.tracing.skeleton.spans import skeleton
 from tests.memory_store import MemoryStore
 
@@ -63,7 +65,7 @@ def taken(store: Store, stage: str, owner: str = "w1", job: str = "j", **options
 
 
 def done(store: Store, held: Claim, **options: Any) -> Settled:
-    settled = claims.complete(store, held, **{"output": {}, **options})
+    settled = outcomes.complete(store, held, **{"output": {}, **options})
     assert settled is not None
     return settled
 
@@ -98,7 +100,7 @@ def test_a_job_runs_its_stages_in_the_order_of_its_plan(store: Store) -> None:
     end = End("succeeded", {"n": 1})
     assert done(store, taken(store, "finish"), end=end).ended
     assert load(store, "j").finished is not None
-    assert store.job_stages("j") == []
+    assert store.stages("j") == []
 
 
 def test_a_live_lease_refuses_everyone_else(store: Store) -> None:
@@ -128,10 +130,10 @@ def test_b3_an_expired_lease_is_taken_over_and_the_late_result_is_dropped(store:
     second = taken(store, "index", "w2")
     assert second.takeover
     archived = Effect("memory-m", [MemoryArchived(memory_id="m")])
-    assert claims.complete(store, late, output={}, effects=[archived]) is None
-    assert claims.fail(store, late, error_type="E", code="c", message="", retry_in_ms=0) is None
-    assert claims.release(store, late) is False
-    assert claims.renew(store, late) is False
+    assert outcomes.complete(store, late, output={}, effects=[archived]) is None
+    assert outcomes.fail(store, late, error_type="E", code="c", message="", retry_in_ms=0) is None
+    assert outcomes.release(store, late) is False
+    assert claims.renew(store, [late]) == [late]
     assert store.read("memory-m") == []
     done(store, second, effects=[archived])
     assert len(store.read("memory-m")) == 1
@@ -142,7 +144,7 @@ def test_effects_and_completion_are_one_transaction(store: Store) -> None:
     held = taken(store, "index")
     store.append("memory-m", [MemoryArchived(memory_id="m")])
     with pytest.raises(ConflictError):
-        claims.complete(
+        outcomes.complete(
             store, held, output={}, effects=[Effect("memory-m", [MemoryArchived(memory_id="m")], expected=0)]
         )
     assert load(store, "j").stages["index"].state == "running"
@@ -152,9 +154,10 @@ def test_effects_and_completion_are_one_transaction(store: Store) -> None:
 
 def test_a_failed_attempt_is_due_again_when_it_says(store: Store) -> None:
     request_job(store, "j", requested())
-    claims.fail(store, taken(store, "index"), error_type="E", code="c", message="m", retry_in_ms=60_000)
+    outcomes.fail(store, taken(store, "index"), error_type="E", code="c", message="m", retry_in_ms=60_000)
     assert take(store, "index") == Refused("not due yet")
-    (row,) = store.due_stages()
+    row = store.stage("j", "index")
+    assert row is not None
     assert 55_000 < row.due_ms - store.now_ms() <= 60_000
 
 
@@ -174,13 +177,13 @@ def test_handing_back_is_not_punished(store: Store) -> None:
     for attempt in range(1, 8):
         held = taken(store, "index")
         assert held.attempt == attempt
-        assert claims.release(store, held)
+        assert outcomes.release(store, held)
     assert taken(store, "index").strikes == 1
 
 
 def test_a_dead_stage_skips_what_needs_it_and_lets_the_rest_go_on(store: Store) -> None:
     started_sync(store)
-    failed = claims.fail(
+    failed = outcomes.fail(
         store, taken(store, "extract:a:1"), error_type="Refused", code="model_refused", message="m", retry_in_ms=None
     )
     assert names(failed) == []
@@ -205,7 +208,7 @@ def test_a_lane_runs_one_stage_at_a_time_over_all_jobs(store: Store) -> None:
 def test_a_finish_that_cannot_run_fails_the_job(store: Store) -> None:
     request_job(store, "j", requested())
     done(store, taken(store, "index"))
-    settled = claims.fail(store, taken(store, "finish"), error_type="E", code="bug", message="boom", retry_in_ms=None)
+    settled = outcomes.fail(store, taken(store, "finish"), error_type="E", code="bug", message="boom", retry_in_ms=None)
     assert settled is not None
     assert settled.ended
     finished = load(store, "j").finished
@@ -262,7 +265,7 @@ def test_a_sweep_resends_what_a_dead_worker_left_and_only_once(store: Store) -> 
     backdate(store, 10_000)
     sent: list[str] = []
     for _ in range(2):
-        sweep(store, lambda row: sent.append(row.stage), alive=everyone_lives, queue_empty=lambda queue: False)
+        sweep(store, lambda row: sent.append(row.stage), alive=everyone_lives, queue_length=lambda queue: 0)
     assert sent == ["index"]
 
 
@@ -276,33 +279,61 @@ def test_two_sweeps_at_once_send_a_stage_once(store: Store) -> None:
     def alive(owner: str) -> bool:
         if not inner:
             inner.append(1)
-            sweep(store, lambda row: sent.append("inner"), alive=nobody_lives, queue_empty=lambda queue: False)
+            sweep(store, lambda row: sent.append("inner"), alive=nobody_lives, queue_length=lambda queue: 0)
         return False
 
-    sweep(store, lambda row: sent.append("outer"), alive=alive, queue_empty=lambda queue: False)
+    sweep(store, lambda row: sent.append("outer"), alive=alive, queue_length=lambda queue: 0)
     assert sent == ["inner"]
 
 
 def test_a_sweep_resends_waiting_stages_soon_when_the_queue_lost_everything(store: Store) -> None:
     request_job(store, "j", requested())
     backdate(store, 5_000)
-    sent: list[str] = []
-    sweep(store, lambda row: sent.append(row.stage), alive=everyone_lives, queue_empty=lambda queue: False)
-    assert sent == []
-    sweep(store, lambda row: sent.append(row.stage), alive=everyone_lives, queue_empty=lambda queue: True)
-    assert sent == ["index"]
+    assert swept(store, length=1) == []
+    assert swept(store, length=0) == ["index"]
+
+
+def test_a_queue_that_cannot_be_asked_gets_nothing_twice(store: Store) -> None:
+    request_job(store, "j", requested())
+    backdate(store, 60_000)
+    assert swept(store, length=-1) == []
+
+
+def test_a_message_that_is_missing_among_others_is_sent_again_after_a_while(store: Store) -> None:
+    for job in ("j", "k", "l"):
+        request_job(store, job, requested("ask", scope=job))
+        backdate(store, 5_000, job=job)
+    assert swept(store, length=2) == []
+    for job in ("j", "k", "l"):
+        backdate(store, 60_000, job=job)
+    assert len(swept(store, length=2)) == 1
+
+
+def test_a_lost_hint_is_found_behind_a_thousand_others_and_a_backlog_sends_nothing_twice(store: Store) -> None:
+    """1,200 ready stages wait in their queue; the one of another queue, requested last, has lost its message."""
+    request_job(store, "big", requested())
+    plan = [StageRequested(stage=f"extract:{n:04}:0", queue="extract") for n in range(1200)]
+    done(store, taken(store, "index", job="big"), next_stages=plan)
+    request_job(store, "ask-1", requested("ask", scope="a"))
+    backdate(store, 3_000, job="ask-1")
+    queues = {"extract": 1200, "ask": 0}
+    sent = [(row.job_id, row.stage) for _ in range(2) for row in resent(store, queues)]
+    assert sent == [("ask-1", "answer")]
+    again: list[str] = []
+    for _ in range(20):  # ten minutes in which nobody takes any of them, and seven messages get lost
+        backdate(store, 31_000, job="big")
+        queues["extract"] = 1193 + len(again)
+        again += [row.stage for row in resent(store, queues) if row.job_id == "big"]
+    assert len(again) == 7
 
 
 def test_a_time_that_a_wrong_clock_wrote_holds_nothing_up(store: Store) -> None:
     request_job(store, "j", requested())
     hour = 3_600_000
     backdate(store, -20 * hour)  # parked until tomorrow: meant
-    sent: list[str] = []
-    sweep(store, lambda row: sent.append(row.stage), alive=everyone_lives, queue_empty=lambda queue: True)
-    assert sent == []
+    assert swept(store, length=0) == []
     backdate(store, -40 * hour)
-    sweep(store, lambda row: sent.append(row.stage), alive=everyone_lives, queue_empty=lambda queue: False)
-    assert sent == ["index"]
+    assert swept(store, length=1) == ["index"]
     assert taken(store, "index").stage == "index"
 
 
@@ -335,15 +366,16 @@ def test_a_closer_that_died_is_replaced(store: Store) -> None:
 
 
 def test_a3_a4_decisions_of_a_large_output_are_in_the_trace(store: Store) -> None:
-    request_job(store, "j", requested())
+    request_job(store, "j", requested("maintain"), projects=["p"])
     decay = [
         {"memory_id": f"m{n}", "confidence": 0.5, "days": n, "effective": 0.4, "archive": False} for n in range(150)
     ]
-    dropped = [{"title": "t" * 100, "reason": "its quote is not in the transcript"} for _ in range(50)]
-    done(store, taken(store, "index"), output={"decay": decay, "dropped": dropped})
+    decayed = [{"memory_id": f"m{n}", "title": "t" * 100, "reason": "long unused"} for n in range(40)]
+    done(store, taken(store, "curate:p"), output={"decay": decay, "decayed": decayed, "dropped": decayed})
     seen = [span.name for span in skeleton(traced_events(store, "j"))]
     assert "decay" not in [span.name for span in skeleton(store.read("job-j"))]  # it is kept as a blob
-    assert (seen.count("decay"), seen.count("candidate dropped")) == (150, 50)
+    assert (seen.count("decay"), seen.count("memory archive")) == (150, 40)
+    assert "candidate dropped" not in seen  # not what this stage decides
 
 
 def test_a_closed_trace_that_did_not_arrive_is_given_to_one_other(store: Store) -> None:
@@ -362,12 +394,24 @@ def interrupted(events: list[Any]) -> int:
     raise KeyboardInterrupt
 
 
-def backdate(store: Store, by_ms: int) -> None:
-    """Make every stage look as if it had been sent and due `by_ms` ago."""
-    import msgspec
+def resent(store: Store, queues: dict[str, int]) -> list[StageRow]:
+    """What a sweep sends; `queues` are how many messages wait in each."""
+    sent: list[StageRow] = []
+    sweep(store, sent.append, alive=everyone_lives, queue_length=lambda queue: queues.get(queue, 0))
+    return sent
 
+
+def swept(store: Store, *, length: int) -> list[str]:
+    """The same with one length for every queue."""
+    sent: list[str] = []
+    sweep(store, lambda row: sent.append(row.stage), alive=everyone_lives, queue_length=lambda queue: length)
+    return sent
+
+
+def backdate(store: Store, by_ms: int, job: str = "j") -> None:
+    """Make every stage look as if it had been sent and due `by_ms` ago."""
     with store.write() as tx:
-        for row in store.due_stages() if isinstance(store, MemoryStore) else tx.stages("j"):
+        for row in tx.stages(job):
             if row.state in ("ready", "running"):
                 now = tx.now_ms()
                 tx.save_stage(msgspec.structs.replace(row, due_ms=now - by_ms, sent_ms=now - by_ms))

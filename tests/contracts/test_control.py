@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 
 from lerim_jobs.errors import BadInput
-from lerim_jobs.jobs import budget, claims, deaths, pausing
+from lerim_jobs.jobs import budget, claims, deaths, outcomes, pausing
 from lerim_jobs.jobs.cancelling import CLOSE_AFTER_MS, cancel
-from lerim_jobs.jobs.claims import Claim, Effect, Refused
+from lerim_jobs.jobs.caps import Wish
+from lerim_jobs.jobs.claims import Claim, Refused
 from lerim_jobs.jobs.closing import close_trace
 from lerim_jobs.jobs.dead import dead_sessions, dead_stages, drop, retry, revive
-from lerim_jobs.jobs.job import load
+from lerim_jobs.jobs.job import fold, load
 from lerim_jobs.jobs.line import JOBS
+from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.jobs.sweep import sweep
 from lerim_jobs.log.events import (
@@ -27,7 +29,6 @@ from lerim_jobs.log.events import (
 from lerim_jobs.log.projection import find
 from lerim_jobs.log.store import Store
 from lerim_jobs.sessions.session import SESSIONS
-from lerim_jobs.tracing.skeleton.attempts import history
 from tests.contracts.test_claims import (
     backdate,
     done,
@@ -53,7 +54,7 @@ def status(store: Store, job: str = "j") -> str:
 
 def swept(store: Store, alive: Any = everyone_lives) -> list[str]:
     sent: list[str] = []
-    sweep(store, lambda row: sent.append(row.stage), alive=alive, queue_empty=lambda queue: True)
+    sweep(store, lambda row: sent.append(row.stage), alive=alive, queue_length=lambda queue: 0)
     return sent
 
 
@@ -150,10 +151,10 @@ def test_b5_a_cancelled_job_ends_gives_its_sessions_back_and_fences_what_runs(st
     running = taken(store, "extract:a:0")
     ended = cancel(store, "j", alive=everyone_lives)
     assert (ended.running, ended.sessions) == (["extract:a:0"], ["1"])
-    assert (status(store), store.job_stages("j")) == ("cancelled", [])
+    assert (status(store), store.stages("j")) == ("cancelled", [])
     assert not claims.still_holds(store, running)
     assert (
-        claims.complete(store, running, output={}, effects=[Effect("memory-m", [SessionScheduled("j", "p", 0, 1)])])
+        outcomes.complete(store, running, output={}, effects=[Effect("memory-m", [SessionScheduled("j", "p", 0, 1)])])
         is None
     )
     assert store.read("memory-m") == []
@@ -182,7 +183,8 @@ def test_a_cancelled_attempt_is_so_in_the_trace_which_waits_for_workers_to_end_t
     sync_with_a_session(store)
     taken(store, "extract:a:0")
     cancel(store, "j", alive=everyone_lives)
-    job = history(store.read("job-j"))
+    job = fold(store.read("job-j"))
+    assert job is not None
     assert job.stages["extract:a:0"].attempts[1].outcome == "cancelled"
     assert CLOSE_AFTER_MS > 0
     assert not close_trace(store, "j", "me", len, alive=everyone_lives)
@@ -194,7 +196,7 @@ def test_reservations_of_a_cancelled_job_go_where_nobody_is_left_to_give_them_ba
 
     request_job(store, "j", requested())
     for owner in ("dead", "lives"):
-        wish = budget.Wish("j", "lead", "openai", 0.01, 10, owner, 60_000)
+        wish = Wish("j", "lead", "openai", 0.01, 10, owner, 60_000)
         assert budget.admit(store, f"j/{owner}", wish, Settings(), alive=everyone_lives) == 0
     cancel(store, "j", alive=lambda owner: owner == "lives")
     kept = store.doc("_reserved", "calls")
@@ -233,7 +235,7 @@ def test_a_stage_that_ended_with_a_word_is_no_suspect_any_more(store: Store) -> 
     for owner in ("w1", "w2"):
         die(store, "extract:a:0", owner)
     held = taken(store, "extract:a:0", "w3", max_attempts=5)
-    claims.fail(store, held, error_type="E", code="c", message="m", retry_in_ms=0)
+    outcomes.fail(store, held, error_type="E", code="c", message="m", retry_in_ms=0)
     assert (store.docs("_deaths"), store.docs("_suspects")) == ([], [])
 
 
@@ -264,7 +266,7 @@ def test_an_old_exit_of_the_same_pid_is_not_taken_for_this_one(store: Store) -> 
 
 # --- another chance --------------------------------------------------------------------------------
 def refuse(store: Store, stage: str) -> None:
-    claims.fail(store, taken(store, stage), error_type="Refused", code="c", message="m", retry_in_ms=None)
+    outcomes.fail(store, taken(store, stage), error_type="Refused", code="c", message="m", retry_in_ms=None)
 
 
 def test_b4_a_dead_stage_of_a_running_job_is_tried_again_with_what_was_skipped_for_it(store: Store) -> None:
@@ -277,7 +279,7 @@ def test_b4_a_dead_stage_of_a_running_job_is_tried_again_with_what_was_skipped_f
     assert (again.attempt, again.strikes) == (2, 1)
     job = load(store, "j")
     assert (job.stages["extract:a:1"].state, job.stages["integrate:a"].state) == ("running", "open")
-    refuse_again = claims.fail(store, again, error_type="R", code="c", message="m", retry_in_ms=None)
+    refuse_again = outcomes.fail(store, again, error_type="R", code="c", message="m", retry_in_ms=None)
     assert refuse_again is not None
     assert load(store, "j").stages["integrate:a"].state == "skipped"
     revive(store, "j")

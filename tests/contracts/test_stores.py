@@ -13,7 +13,7 @@ from lerim_jobs.errors import ConflictError, CorruptLog, StoreUnavailable
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import JobFinished, MemoryArchived, SessionReleased, TraceClosed
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.log.store import Identified, StageRow, Store, Tx
+from lerim_jobs.log.store import ALL, Edge, Identified, StageCount, StageRow, Store, Tx
 from tests.memory_store import MemoryStore
 
 
@@ -62,14 +62,14 @@ def test_a_failing_transaction_leaves_no_trace(store: Store) -> None:
     def write_and_fail() -> None:
         with store.write() as tx:
             tx.append("job-a", [closed(1)])
-            tx.save_stage(row)
+            tx.add_stages([row], [])
             tx.put_doc("view", "key", b"1")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         write_and_fail()
     assert store.position() == 0
-    assert store.job_stages("a") == []
+    assert store.stages("a") == []
     assert store.docs("view") == []
 
 
@@ -113,24 +113,102 @@ def test_blobs_are_found_by_their_hash_and_missing_ones_are_named(store: Store) 
         store.blob("f00")
 
 
-def test_stage_rows_are_saved_listed_and_dropped(store: Store) -> None:
+def test_stage_rows_are_added_changed_listed_and_dropped(store: Store) -> None:
     rows = [
-        StageRow("a", "index", "host.h", "running", needs=["x"], after=["y"], lane="l", attempt=2, owner="w", due_ms=5),
-        StageRow("a", "finish", "ask", "waiting", after=["*"]),
+        StageRow("a", "index", "host.h", "running", lane="l", attempt=2, owner="w", due_ms=5, input=b'{"x":1}'),
+        StageRow("a", "finish", "ask", "waiting", open_needs=2),
         StageRow("b", "index", "host.h", "ready", lane="l", due_ms=1),
     ]
     with store.write() as tx:
-        for row in rows:
-            tx.save_stage(row)
+        tx.add_stages(rows[:2], [])
+        tx.add_stages(rows[2:], [])
         assert tx.stage("a", "index") == rows[0]
         assert tx.stage("a", "nothing") is None
         assert tx.lane("l") == [rows[0], rows[2]]
-    assert store.job_stages("a") == rows[:2]
-    assert store.due_stages() == [rows[2], rows[0]]
+        tx.save_stage(msgspec.structs.replace(rows[0], state="done", outcome=7, owner=None, input=b"{}"))
+    done = msgspec.structs.replace(rows[0], state="done", outcome=7, owner=None)
+    assert store.stages("a") == [done, rows[1]]
+    assert (store.stages("a", "finish"), store.stages("a", "fin"), store.stage("a", "index")) == ([rows[1]], [], done)
+    assert (store.has_stages("a"), store.has_stages("c"), store.open_jobs()) == (True, False, ["a", "b"])
     with store.write() as tx:
         tx.drop_stages("a")
-    assert store.job_stages("a") == []
-    assert store.job_stages("b") == [rows[2]]
+        assert (tx.has_stages("a"), tx.has_stages("b")) == (False, True)
+    assert (store.stages("a"), store.stages("b")) == ([], [rows[2]])
+
+
+def test_a_stage_is_added_once(store: Store) -> None:
+    with store.write() as tx:
+        tx.add_stages([StageRow("a", "index", "q", "ready")], [])
+    with pytest.raises(ConflictError), store.write() as tx:
+        tx.add_stages([StageRow("a", "finish", "q", "ready"), StageRow("a", "index", "q", "ready")], [])
+    assert [row.stage for row in store.stages("a")] == ["index"]
+
+
+def test_families_are_told_apart_by_their_whole_name(store: Store) -> None:
+    names = ["extract", "extract:a:1", "extract:a:0", "extracts:a", "summarize:a"]
+    with store.write() as tx:
+        tx.add_stages([StageRow("a", name, "q", "ready") for name in names], [])
+        assert [row.stage for row in tx.stages("a", "extract")] == names[:3]
+    assert [row.stage for row in store.stages("a", "summarize")] == ["summarize:a"]
+
+
+def test_edges_are_found_from_both_ends_and_what_waits_counts_down(store: Store) -> None:
+    names = ["index", "extract:a", "integrate:a", "finish"]
+    edges = [Edge("extract:a", "integrate:a", True), Edge("index", "integrate:a", False), Edge(ALL, "finish", False)]
+    with store.write() as tx:
+        for job in ("a", "b"):
+            tx.add_stages([StageRow(job, name, "q", "waiting", open_needs=3) for name in names], edges)
+        assert tx.after("a", "extract:a") == sorted([edges[0], edges[2]])
+        assert tx.after("a", "finish") == []  # not after itself
+        assert tx.after("a", ALL) == [edges[2]]
+        assert sorted(tx.before("a", "integrate:a")) == sorted(edges[:2])
+        counted = tx.count_open("a", "integrate:a", -1)
+        assert counted is not None
+        assert (counted.open_needs, tx.count_open("a", "nothing", -1)) == (2, None)
+    assert sorted(store.before("a", "integrate:a")) == sorted(edges[:2])
+    left = [store.stage(job, "integrate:a") for job in ("a", "b")]
+    assert [row and row.open_needs for row in left] == [2, 3]
+    with store.write() as tx:
+        tx.drop_stages("a")
+    assert (store.before("a", "integrate:a"), len(store.before("b", "integrate:a"))) == ([], 2)
+
+
+def test_ready_stages_come_page_by_page_by_when_they_were_sent(store: Store) -> None:
+    now = store.now_ms()
+    rows = [StageRow("a", f"extract:{n}", "q", "ready", due_ms=now - 1, sent_ms=n % 3) for n in range(7)]
+    others = [
+        StageRow("a", "late", "q", "ready", due_ms=now + 60_000, sent_ms=0),
+        StageRow("a", "just sent", "q", "ready", due_ms=now - 1, sent_ms=now),
+        StageRow("a", "elsewhere", "other", "ready", due_ms=now - 1),
+        StageRow("a", "runs", "q", "running", due_ms=now - 1, lease_until_ms=5),
+        StageRow("a", "aside", "q", "parked"),
+    ]
+    with store.write() as tx:
+        tx.add_stages([*rows, *others], [])
+    seen: list[str] = []
+    after = (-1, "", "")
+    while page := store.ready_stages("q", sent_before_ms=now, limit=3, after=after):
+        seen += [row.stage for row in page]
+        after = (page[-1].sent_ms, page[-1].job_id, page[-1].stage)
+    assert seen == [f"extract:{n}" for n in (0, 3, 6, 1, 4, 2, 5)]
+    assert [row.stage for row in store.running_stages()] == ["runs"]
+    assert [row.stage for row in store.far_stages(now + 50_000)] == ["late"]
+
+
+def test_stages_are_counted_by_queue_state_and_whether_they_are_due(store: Store) -> None:
+    now = store.now_ms()
+    with store.write() as tx:
+        tx.add_stages([StageRow("a", f"x:{n}", "q", "ready", due_ms=now - 1) for n in range(3)], [])
+        tx.add_stages([StageRow("a", "y", "q", "ready", due_ms=now + 60_000), StageRow("a", "z", "r", "done")], [])
+        tx.add_stages([StageRow("b", "x", "q", "running", due_ms=now - 1)], [])
+    everything = {
+        StageCount("q", "ready", True, 3),
+        StageCount("q", "ready", False, 1),
+        StageCount("r", "done", True, 1),
+    }
+    assert set(store.count_stages("a")) == everything
+    assert set(store.count_stages()) == everything | {StageCount("q", "running", True, 1)}
+    assert set(store.count_stages(state="ready")) == {one for one in everything if one.state == "ready"}
 
 
 def test_documents_are_replaced_listed_in_order_and_deleted(store: Store) -> None:

@@ -180,7 +180,7 @@ def handed_back(world: World) -> bool:
     """Whether nothing runs any more in the log: claims were released, not left to their leases."""
     store = SqliteStore(world.home.log)
     try:
-        return not [row for row in store.due_stages() if row.state == "running"]
+        return not store.running_stages()
     finally:
         store.close()
 
@@ -189,7 +189,7 @@ def forget_jobs(world: World) -> None:
     """Lost attempts are strikes, and each cycle is to begin afresh."""
     store = SqliteStore(world.home.log)
     try:
-        for job_id in {row.job_id for row in store.due_stages()}:
+        for job_id in store.open_jobs():
             cancel(store, job_id, alive=alive)
     finally:
         store.close()

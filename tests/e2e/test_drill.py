@@ -29,7 +29,7 @@ SABOTAGE = textwrap.dedent(
         def unfenced(tx, held):
             return tx.stage(held.job_id, held.stage) or StageRow(held.job_id, held.stage, held.queue, "running")
 
-        claims._fenced = unfenced
+        claims.fenced = unfenced
         claims._is_held = lambda row, held: True
         transcript.find_quote = lambda turns, quote: turns[0] if turns else None
 

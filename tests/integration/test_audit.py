@@ -22,7 +22,8 @@ from lerim_jobs.audit.paid import paid_twice
 from lerim_jobs.audit.traces import split_traces
 from lerim_jobs.config import Budget, Settings
 from lerim_jobs.jobs import budget
-from lerim_jobs.jobs.budget import Wish
+from lerim_jobs.jobs.caps import Wish
+from lerim_jobs.jobs.parking import PARKED
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.jobs.settlement import UNCLOSED, end_job, journal_view
 from lerim_jobs.log.events import (
@@ -342,7 +343,7 @@ def test_documents_of_jobs_that_are_over(place: Place, store: SqliteStore) -> No
         for job_id in ("a", "gone"):
             tx.put_doc(journal_view(job_id), "k", b"x")
             tx.put_doc(budget.SPENT, f"job/{job_id}", b"{}")
-            budget.park(tx, job_id, "index", b"{}")
+            tx.put_doc(PARKED, f"{job_id}/index", b"{}")
     assert found(leftover_rows.documents, place) == ["journal of gone", "parked gone/index", "sum job/gone"]
 
 

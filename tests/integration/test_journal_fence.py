@@ -40,7 +40,7 @@ def claim(store: SqliteStore, owner: str) -> Claim:
 
 
 def journal(store: SqliteStore, held: Claim) -> LogJournal:
-    return LogJournal(store, held, session_id=None, project_id=None, caps=Settings, meta={})
+    return LogJournal(store, held, session_id=None, project_id=None, caps_now=Settings, meta={})
 
 
 def calls(store: SqliteStore) -> list[ModelCalled]:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from lerim_jobs.errors import BadInput, ConflictError
-from lerim_jobs.jobs import claims
+from lerim_jobs.jobs import claims, outcomes
 from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import (
@@ -265,7 +265,7 @@ def test_nothing_changes_while_a_stage_runs_nor_in_a_dry_run(machine: Machine) -
     with pytest.raises(ConflictError, match="answer of job j is running"):
         Redaction.of_pattern(machine.store, machine.home, MARKER).apply(lambda _: None)
     assert machine.store.read_all() == before
-    assert claims.release(machine.store, held)
+    assert outcomes.release(machine.store, held)
     Redaction.of_pattern(machine.store, machine.home, MARKER).apply(machine.publish)
     assert machine.hits(MARKER) == []
 

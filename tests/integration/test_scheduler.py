@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from lerim_jobs import config
-from lerim_jobs.jobs import claims
-from lerim_jobs.jobs.claims import Claim, End
+from lerim_jobs.jobs import claims, outcomes
+from lerim_jobs.jobs.claims import Claim
+from lerim_jobs.jobs.outcomes import End
 from lerim_jobs.log.events import JobRequested, ProjectAdded
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.machine import embedded
@@ -83,7 +84,7 @@ def test_b7_a_scope_with_an_unfinished_job_is_not_asked_for_again(home: Home) ->
     for stage in ("index", "finish"):
         held = claims.claim(one.store, first.job_id, stage, "w", alive=lambda owner: True, max_attempts=5)
         assert isinstance(held, Claim)
-        claims.complete(one.store, held, output={}, end=End("succeeded", {}) if stage == "finish" else None)
+        outcomes.complete(one.store, held, output={}, end=End("succeeded", {}) if stage == "finish" else None)
     again = one.fire("sync", NOON + timedelta(minutes=20))
     assert again
     assert not again.repeated

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lerim_jobs.jobs import claims
+from lerim_jobs.jobs import outcomes
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.tracing import names
 from lerim_jobs.tracing.local.store import SpanStore
@@ -21,7 +21,7 @@ def test_a12_what_a_stage_recorded_is_stored_before_its_outcome_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = Here(tmp_path / "m", sampled=True)
-    commit = claims.complete
+    commit = outcomes.complete
     at_commit: dict[str, bool] = {}
 
     def traced(stage: str) -> Any:
@@ -31,12 +31,12 @@ def test_a12_what_a_stage_recorded_is_stored_before_its_outcome_is(
 
         return run
 
-    def complete(store: Any, held: claims.Claim, **given: Any) -> Any:
+    def complete(store: Any, held: Any, **given: Any) -> Any:
         at_commit[held.stage] = f"in {held.stage}" in stored(here, held.job_id)
         return commit(store, held, **given)
 
     monkeypatch.setattr("workers.runner.load_stage", traced)
-    monkeypatch.setattr(claims, "complete", complete)
+    monkeypatch.setattr(outcomes, "complete", complete)
     here.session(SESSION, ["We decided to keep orders in Postgres."])
     here.sync()
     here.close()

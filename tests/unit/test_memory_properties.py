@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
 from lerim_jobs.errors import BadInput, ConflictError
-from lerim_jobs.jobs.claims import Effect
+from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import MemoryArchived, MemoryEdited, MemoryRedacted, MemoryRestored, MemoryReverted
 from lerim_jobs.log.projection import rebuild
 from lerim_jobs.memory.checks.checks import Verdict, check

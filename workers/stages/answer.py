@@ -7,7 +7,7 @@ Raises  ModelUnavailable (retried, then gives up), ModelRefused (gives up)
 
 from __future__ import annotations
 
-from lerim_jobs.jobs.claims import Effect
+from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import MemoryAccessed
 from lerim_jobs.memory.search.asof import MemoriesThen
 from lerim_jobs.projects import project_stream

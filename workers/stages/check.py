@@ -19,6 +19,7 @@ def run(ctx: StageContext) -> Outcome:
     """One small call through the same path as all others: journal, caps, fallbacks, trace."""
     role = ctx.input["role"]
     output: dict[str, Any] = {
+        "role": role,
         "ok": False,
         "asked": "",
         "model": None,

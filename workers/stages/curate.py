@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from lerim_jobs.jobs.claims import Effect
+from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import ProjectCurated, ProposalRejected
 from lerim_jobs.log.projection import find
 from lerim_jobs.memory.checks.batches import batches, mark
@@ -57,7 +57,7 @@ def run(ctx: StageContext) -> Outcome:
         turns=[],
         session=None,
         project_id=project_id,
-        job_key=ctx.job.job_id,
+        job_key=ctx.job_id,
         max_archives=ctx.settings.memory.max_archived_per_job,
     )
     output: dict[str, Any] = {

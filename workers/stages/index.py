@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 
 from lerim_jobs import ids
-from lerim_jobs.jobs.claims import Effect
-from lerim_jobs.jobs.plans import SessionPlan, after_index
+from lerim_jobs.jobs.outcomes import Effect
+from lerim_jobs.kinds.sync import SessionPlan, after_index
 from lerim_jobs.log.events import Event, SessionIndexed, SessionScheduled
 from lerim_jobs.log.projection import fold_all
 from lerim_jobs.memory.files.survey import needs_publish
@@ -82,7 +82,7 @@ def run(ctx: StageContext) -> Outcome:
     if not (ctx.input.get("dry_run") or is_estimate):
         touched = [key for key, project in known.items() if needs_publish(ctx.store, project)]
         for plan in plans:
-            taken = SessionScheduled(ctx.job.job_id, plan.project_id, plan.turn_from, plan.turn_to)
+            taken = SessionScheduled(ctx.job_id, plan.project_id, plan.turn_from, plan.turn_to)
             scan.add(plan.stream, taken)
     output = {
         **{name: scan.counts[name] for name in ("found", "indexed", "unchanged", "skipped")},
@@ -282,7 +282,7 @@ def _left_because(ctx: StageContext, session: Session, project_id: str | None) -
         return "outside the window"
     if project_id is None:
         return "no registered project"
-    if session.taken_by and ctx.store.job_stages(session.taken_by):
+    if session.taken_by and ctx.store.has_stages(session.taken_by):
         return "another job works on it"
     return None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from lerim_jobs.jobs.claims import Effect
+from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import ProposalRejected, SessionExtracted
 from lerim_jobs.log.projection import find
 from lerim_jobs.memory.checks.checks import Decided, Verdict, check
@@ -45,7 +45,7 @@ def run(ctx: StageContext) -> Outcome:
         turns=turns,
         session=ref,
         project_id=plan.project_id,
-        job_key=ctx.job.job_id,
+        job_key=ctx.job_id,
         session_title=plan.title,
         max_archives=ctx.settings.memory.max_archived_per_job - _taken_away(ctx, plan.project_id),
     )
@@ -65,9 +65,8 @@ def _candidates(ctx: StageContext) -> list[Candidate]:
     """All windows' candidates in transcript order; what overlapping windows found twice counts once."""
     found = [
         msgspec.convert(candidate, Candidate)
-        for name, output in ctx.needs.items()
-        if name.startswith("extract:")
-        for candidate in output["candidates"]
+        for output in ctx.outputs.values()
+        for candidate in output.get("candidates", ())
     ]
     unique = {(one.kind, one.title.casefold(), one.quote): one for one in reversed(found)}
     return sorted(unique.values(), key=lambda one: (one.turn, one.title))
@@ -77,7 +76,7 @@ def _effects(
     ctx: StageContext, verdict: Verdict, turns: list[Turn], ref: SessionRef, memories: Memories
 ) -> list[Effect]:
     plan = planned_session(ctx)
-    summary: dict[str, Any] = next(output for name, output in ctx.needs.items() if name.startswith("summarize:"))
+    summary = next(output for output in ctx.outputs.values() if "body" in output)
     about = summary_effects(
         title=summary["title"],
         body=summary["body"],
@@ -87,18 +86,13 @@ def _effects(
         memories=memories.by_id,
     )
     session = find(ctx.store, SESSIONS, plan.stream)
-    extracted = Effect(plan.stream, [SessionExtracted(ctx.job.job_id, plan.turn_to)], session.version if session else 0)
+    extracted = Effect(plan.stream, [SessionExtracted(ctx.job_id, plan.turn_to)], session.version if session else 0)
     return [*verdict.effects, *about, extracted]
 
 
 def _taken_away(ctx: StageContext, project_id: str) -> int:
     """How many of the project's memories this job has archived so far; its integrations run one after the other."""
-    done = (
-        stage.output
-        for stage in ctx.job.family("integrate")
-        if stage.state == "done" and stage.request.input["session"]["project_id"] == project_id
-    )
-    return sum(output.get("archived", 0) + output.get("merged", 0) for output in done)
+    return sum(counts["archived"] + counts["merged"] for counts in ctx.sums(project_id).values())
 
 
 def _line(proposal: Proposal, candidates: list[Candidate], decided: Decided) -> dict[str, Any]:

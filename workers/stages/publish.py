@@ -20,6 +20,6 @@ def run(ctx: StageContext) -> Outcome:
     project = find(ctx.store, PROJECTS, ctx.input["project_id"])
     if project is None or ctx.input.get("dry_run"):
         return Outcome({"written": 0})
-    meta = {"job_id": ctx.job.job_id, "stage": ctx.stage, "attempt": ctx.attempt, "host": ctx.host}
+    meta = {"job_id": ctx.job_id, "stage": ctx.stage, "attempt": ctx.attempt, "host": ctx.host}
     output, effects = publish(ctx.store, project, meta=meta)
     return Outcome(output, effects)

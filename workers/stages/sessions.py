@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from lerim_jobs.errors import BadTranscript
-from lerim_jobs.jobs.plans import SessionPlan
+from lerim_jobs.kinds.sync import SessionPlan
 from lerim_jobs.log.projection import find
 from lerim_jobs.log.store import Store
 from lerim_jobs.sessions.session import SESSIONS

@@ -17,6 +17,7 @@ from lerim_jobs.errors import BadInput
 from lerim_jobs.jobs.line import JobLine
 from lerim_jobs.jobs.request import Requested, request_job
 from lerim_jobs.jobs.settlement import job_stream
+from lerim_jobs.kinds import kind_of
 from lerim_jobs.log.events import JobKind, JobRequested
 from lerim_jobs.log.store import StageRow
 from lerim_jobs.machine.identity import host_name
@@ -128,7 +129,7 @@ def resume_job(state: State, line: JobLine, *, timeout_s: float | None, as_json:
         seen = len(state.store.read(job_stream(line.job_id)))
         for stage in line.parked:
             wake(state.store, line.job_id, stage)
-        send_hints(url, [row for row in pausing.startable(state.store) if row.job_id == line.job_id])
+        send_hints(url, list(pausing.startable(state.store, job_id=line.job_id)))
         return line.job_id, seen
 
     return show_result(state, followed(state, begin, timeout_s), as_json=as_json)
@@ -209,7 +210,7 @@ def _tracing_settings(state: State, kind: JobKind, params: dict[str, Any], scope
     """Those of the project the job is about, of the one you are in when it is about all, else the user's."""
     known = active_projects(state.store)
     wanted = [one for one in (*scope.split(","), params.get("project_id")) if one in known]
-    covered = [known[one] for one in wanted or (known if kind != "check" else ())]
+    covered = [known[one] for one in wanted or (known if kind_of(kind).covers_projects else ())]
     about = covered[0] if len(wanted) == 1 else project_here(state)
     return job_settings(state.env, here=Path(about.path) if about else None, covers=[Path(one.path) for one in covered])
 

@@ -12,7 +12,7 @@ from lerim_jobs.cli.state import State, open_state
 from lerim_jobs.errors import BadInput, JobsError
 from lerim_jobs.jobs import pausing
 from lerim_jobs.jobs.line import JOBS
-from lerim_jobs.jobs.plans import QUEUES, host_queue
+from lerim_jobs.kinds.kind import QUEUES, host_queue
 from lerim_jobs.log.projection import find
 from lerim_jobs.machine.identity import alive, host_name, me
 from lerim_jobs.machine.processes import workers_running
@@ -70,8 +70,8 @@ def pause(job_id: str | None, queue: str | None, everything: bool, as_json: bool
         changed = pausing.pause_queue(state.store, name)
     running = [
         row.stage
-        for row in state.store.due_stages()
-        if row.state == "running" and (row.job_id == job_id if job_id else name in (row.queue, pausing.EVERYTHING))
+        for row in state.store.running_stages()
+        if (row.job_id == job_id if job_id else name in (row.queue, pausing.EVERYTHING))
     ]
     if as_json:
         emit({"paused": _about(job_id, name), "changed": changed, "running": running})
@@ -93,7 +93,7 @@ def resume(
     if job_id:
         return _resume_job(state, job_id, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json)
     changed = pausing.resume_queue(state.store, name)
-    tell_workers(state, pausing.startable(state.store))
+    tell_workers(state, list(pausing.startable(state.store)))
     if as_json:
         emit({"resumed": _about(None, name), "changed": changed})
     else:
@@ -114,7 +114,7 @@ def _resume_job(state: State, job_id: str, *, no_wait: bool, timeout_s: float | 
     pausing.resume_job(state.store, job_id)
     for stage in line.parked:
         wake(state.store, job_id, stage)
-    tell_workers(state, [row for row in pausing.startable(state.store) if row.job_id == job_id])
+    tell_workers(state, [row for row in list(pausing.startable(state.store)) if row.job_id == job_id])
     if as_json:
         emit({"resumed": _about(job_id, ""), "changed": True})
     else:

@@ -7,11 +7,12 @@ from typing import Any
 from lerim_jobs.cli.state import State
 from lerim_jobs.clock import iso
 from lerim_jobs.errors import StoreUnavailable
+from lerim_jobs.jobs.attempts import Attempt
+from lerim_jobs.jobs.job import fold
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import ModelCalled, StageQuarantined, StageStarted
 from lerim_jobs.tracing.local.store import SpanStore
-from lerim_jobs.tracing.skeleton.attempts import Attempt, history
 from lerim_jobs.tracing.skeleton.record import SpanRecord
 from lerim_jobs.tracing.skeleton.spans import attempt_span_id
 
@@ -21,12 +22,12 @@ __all__ = ["evidence"]
 def evidence(state: State, job_id: str, stage: str) -> dict[str, Any]:
     """What the log and the local span store know."""
     rows = state.store.read(job_stream(job_id))
-    job = history(rows)
-    known = job.stages.get(stage)
+    job = fold(rows)
+    known = job.stages.get(stage) if job else None
     attempts = known.in_order() if known else []
     lost = _lost(rows, stage)
     calls = [row for row in rows if isinstance(row.event, ModelCalled) and row.event.stage == stage]
-    trace_id = job.request.trace_id if job.request else ""
+    trace_id = job.trace_id if job else ""
     return {
         "attempts": [_attempt(one, lost.get(one.number)) for one in attempts],
         "last_model_call": iso(calls[-1].at_ms) if calls else None,

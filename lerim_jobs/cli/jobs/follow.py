@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from lerim_jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARKED, EXIT_PARTIAL,
 from lerim_jobs.jobs.line import JOBS, JobLine
 from lerim_jobs.jobs.pausing import paused, why
 from lerim_jobs.jobs.settlement import job_stream
+from lerim_jobs.kinds import stage_of
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import (
     JobFinished,
@@ -83,11 +85,8 @@ def follow(
 def _say_held(state: State, job_id: str, said: str, show: Callable[[str], None]) -> str:
     """Say once that a paused queue keeps the job waiting; returns what was said last."""
     held = paused(state.store)
-    keys = (
-        {key for row in state.store.job_stages(job_id) if row.state == "ready" and (key := why(held, row))}
-        if held
-        else ()
-    )
+    waiting = [one.queue for one in state.store.count_stages(job_id) if one.state == "ready"] if held else []
+    keys = {key for queue in waiting if (key := why(held, job_id, queue))}
     queues = ", ".join(sorted(key.partition("/")[2] for key in keys if key.startswith("queue/")))
     if queues and queues != said:
         show(f"paused: queue {queues}; `lerim jobs resume --queue` or `--all` goes on".replace("queue *", "everything"))
@@ -99,10 +98,10 @@ def _is_parked(state: State, job_id: str) -> bool:
     line = find(state.store, JOBS, job_id)
     if line is None or not line.parked:
         return False
-    return all(
-        row.state != "running" and (row.state != "ready" or row.stage in line.parked)
-        for row in state.store.job_stages(job_id)
-    )
+    counts = Counter[str]()
+    for one in state.store.count_stages(job_id):
+        counts[one.state if one.due else "later"] += one.stages
+    return not counts["running"] and not counts["ready"]
 
 
 def show_result(state: State, line: JobLine, *, as_json: bool) -> int:
@@ -122,7 +121,7 @@ def show_result(state: State, line: JobLine, *, as_json: bool) -> int:
         print_line(
             f"What is done is kept; it goes on by itself while workers run, or with: lerim jobs resume {line.job_id}"
         )
-    elif line.kind == "ask" and line.result.get("answer"):
+    elif line.result.get("answer"):
         _print_answer(state, line)
     else:
         _print_counts(line)
@@ -137,11 +136,11 @@ _EXIT_CODES = {"succeeded": EXIT_DONE, "partial": EXIT_PARTIAL, "parked": EXIT_P
 def _so_far(line: JobLine) -> dict[str, Any]:
     """What an unfinished job has used."""
     return {
-        "model_calls": line.model_calls,
-        "tokens_in": line.tokens_in,
-        "tokens_out": line.tokens_out,
-        "cost_usd": line.cost_usd,
-        "unpriced_calls": line.unpriced_calls,
+        "model_calls": line.usage.calls,
+        "tokens_in": line.usage.tokens_in,
+        "tokens_out": line.usage.tokens_out,
+        "cost_usd": line.usage.cost_usd,
+        "unpriced_calls": line.usage.unpriced_calls,
     }
 
 
@@ -161,7 +160,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
 def _tell(row: Recorded, show: Callable[[str], None]) -> None:
     match row.event:
         case StageCompleted() as event:
-            show(f"{stage_title(event.stage)}: {_said(event)}")
+            show(f"{stage_title(event.stage)}: {stage_of(event.stage).says(event.stage, event.output)}")
         case StageFailed() as event if event.code != "handed_back":
             later = "trying again" if event.retry_at_ms else "giving up"
             later = "parked" if event.code == "parked" else later
@@ -176,27 +175,6 @@ def _tell(row: Recorded, show: Callable[[str], None]) -> None:
             show("cancelled")
         case SessionIndexed() | _:
             pass
-
-
-def _said(event: StageCompleted) -> str:
-    output = event.output
-    family = event.stage.partition(":")[0]
-    if family == "index":
-        counts = ", ".join(f"{output.get(name, 0)} {name}" for name in ("found", "indexed", "unchanged", "skipped"))
-        return f"{counts}; {output.get('taken', 0)} to extract in {output.get('windows', 0)} windows"
-    if family == "check":
-        return f"{event.stage.partition(':')[2]} {'ok' if output.get('ok') else 'failed'}"
-    if family == "extract":
-        return f"{len(output.get('candidates', ()))} candidates, {len(output.get('dropped', ()))} dropped"
-    named = [
-        f"{output[name]} {name}" for name in ("added", "updated", "merged", "archived", "rejected") if output.get(name)
-    ]
-    if family == "publish":
-        did = ("added", "edited", "archived", "restored", "moved", "deleted")
-        named = [f"{output.get('written', 0)} files written"]
-        named += [f"{output[name]} {name} by hand" for name in did if output.get(name)]
-        named += [f"{one['path']}: {one['problem']}" for one in output.get("problems", ())]
-    return ", ".join(named) or "done"
 
 
 def _overdue(ended_at: float | None) -> bool:
@@ -228,7 +206,7 @@ def _print_answer(state: State, line: JobLine) -> None:
 def _print_counts(line: JobLine) -> None:
     result: dict[str, Any] = line.result
     dry = " (dry run: nothing was kept)" if result.get("dry_run") else ""
-    done = "" if line.kind == "ask" else f": {_counted(result.get('memories', {})) or 'nothing changed'}"
+    done = "" if "answer" in result else f": {_counted(result.get('memories', {})) or 'nothing changed'}"
     print_line(f"{line.kind.capitalize()} {line.status}{dry}{done}")
     if sessions := result.get("sessions"):
         print_line(f"Sessions: {_counted(sessions) or 'none found'}")

@@ -60,7 +60,14 @@ def list_jobs(status: str | None, limit: int, as_json: bool) -> None:
             emit(_line(line))
         return
     rows = [
-        (line.job_id, line.kind, line.status, age(line.requested_ms), f"{line.settled}/{line.stages}", line.error or "")
+        (
+            line.job_id,
+            line.kind,
+            line.status,
+            age(line.requested_ms),
+            f"{line.settled}/{line.planned}",
+            line.error or "",
+        )
         for line in chosen
     ]
     table(("job", "kind", "status", "asked", "stages", "error"), rows, empty="No job was asked for yet: `lerim sync`.")
@@ -100,7 +107,7 @@ def _shown(state: State) -> list[JobLine]:
         return lines
     return [
         msgspec.structs.replace(line, status="paused")
-        if line.finished_ms is None and stands(held, state.store.job_stages(line.job_id))
+        if line.finished_ms is None and stands(held, line.job_id, state.store.count_stages(line.job_id))
         else line
         for line in lines
     ]
@@ -115,7 +122,7 @@ def _line(line: JobLine) -> dict[str, Any]:
         "finished_at": iso(line.finished_ms),
         "trace_id": line.trace_id,
         "attempts": line.attempts,
-        "stages": line.stages,
+        "stages": line.planned,
         "settled": line.settled,
         "last_error": line.last_error,
         "error": line.error,

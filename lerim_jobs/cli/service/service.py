@@ -91,8 +91,8 @@ def _status(state: State) -> dict[str, Any]:
         "paused": sorted(held),
         "workers": [_process(one) for one in processes.workers_running(state.home)],
         "scheduler": _process(schedulers[0]) if schedulers else None,
-        "queues": dict(Counter(row.queue for row in state.store.due_stages() if row.state == "ready")),
-        "running": sorted(f"{row.job_id} {row.stage}" for row in state.store.due_stages() if row.state == "running"),
+        "queues": _ready(state),
+        "running": sorted(f"{row.job_id} {row.stage}" for row in state.store.running_stages()),
         "jobs": dict(sorted(Counter(line.status for line in lines).items())),
         "projects": [
             {
@@ -121,6 +121,14 @@ def _process(one: ProcessInfo) -> dict[str, Any]:
         "started_at": iso(one.started_ms),
         "tracing": one.tracing,
     }
+
+
+def _ready(state: State) -> dict[str, int]:
+    """Stages that could run, by queue."""
+    found = Counter[str]()
+    for one in state.store.count_stages(state="ready"):
+        found[one.queue] += one.stages
+    return dict(found)
 
 
 def _last(lines: list[JobLine], kind: str) -> str | None:

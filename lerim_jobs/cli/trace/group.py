@@ -78,7 +78,7 @@ def list_traces(limit: int, as_json: bool) -> None:
     for line in [one for one in lines if one.sampled][:limit]:
         count = len(spans.of_trace(line.trace_id))
         took = (line.finished_ms - line.requested_ms) / 1000 if line.finished_ms else None
-        tokens = line.tokens_in + line.tokens_out
+        tokens = line.usage.tokens_in + line.usage.tokens_out
         if as_json:
             about = {"job_id": line.job_id, "trace_id": line.trace_id, "kind": line.kind, "status": line.status}
             emit(

@@ -27,7 +27,8 @@ __all__ = [
     "TraceClosed",
 ]
 
-JobKind = Literal["sync", "maintain", "ask", "check"]
+JobKind = str
+"""A name that `lerim_jobs/kinds` has."""
 JobStatus = Literal["succeeded", "partial", "failed", "cancelled"]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from lerim_jobs.jobs.claims import Effect
+from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.memory import wording
 from lerim_jobs.memory.checks.judges import JUDGES, Bench
 from lerim_jobs.memory.checks.proof import Refused, Witness

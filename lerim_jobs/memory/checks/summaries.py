@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from lerim_jobs.ids import derived
-from lerim_jobs.jobs.claims import Effect
+from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import MemoryAdded, MemoryUpdated
 from lerim_jobs.memory import wording
 from lerim_jobs.memory.checks.proof import quoted

@@ -12,7 +12,7 @@ from typing import Any
 
 from lerim_jobs.clock import now_ns
 from lerim_jobs.errors import BadInput, ConflictError
-from lerim_jobs.jobs.claims import Effect
+from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import ProjectPublished, PublishedFile
 from lerim_jobs.log.projection import find
 from lerim_jobs.log.store import Store

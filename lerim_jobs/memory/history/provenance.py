@@ -10,6 +10,7 @@ import msgspec
 from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs import job as jobs
 from lerim_jobs.jobs.settlement import job_stream
+from lerim_jobs.kinds import known_stage, stage_of
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import MemoryAdded, MemoryReverted, MemoryUpdated, ModelCalled, Quote
 from lerim_jobs.log.projection import find
@@ -91,7 +92,8 @@ def _first_of(store: Store, row: Recorded, quote: Quote) -> tuple[Recorded, Quot
         for other in store.read_all(row.position, 50, ("MemoryMerged",))
         if other.meta.get("job_id") == row.meta.get("job_id")
     ]
-    for stream in absorbed if str(row.meta.get("stage", "")).startswith("curate") else ():
+    placed = known_stage(str(row.meta.get("stage", "")))
+    for stream in absorbed if placed and placed.absorbs else ():
         for earlier in store.read(stream):
             if _brought(earlier, quote):
                 return _first_of(store, earlier, quote)
@@ -122,9 +124,10 @@ def _call(store: Store, meta: Mapping[str, Any], quote: Quote) -> Call | None:
     placed = work.stages.get(stage or "") if work else None
     if work is None or placed is None:
         return None
-    stages = [work.stages[name] for name in placed.request.needs if name in work.stages]
-    kept = [one.request.stage for one in stages if _has(one.output, quote)]
-    kept = kept or [one.request.stage for one in stages if one.family == "summarize"]
+    needs = placed.requested.needs if placed.requested else []
+    stages = [work.stages[name] for name in needs if name in work.stages]
+    kept = [one.name for one in stages if _has(one.output, quote)]
+    kept = kept or [one.name for one in stages if stage_of(one.name).role == "summarize"]
     calls = [
         row
         for row in store.read(job_stream(work.job_id))

@@ -7,6 +7,8 @@ from typing import assert_never, cast
 
 import msgspec
 
+from lerim_jobs.kinds import found_by_publishing
+from lerim_jobs.kinds.kind import family
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import (
     MemoryAdded,
@@ -128,8 +130,7 @@ def _by(event: MemoryEvent | None, row: Recorded) -> str:
         return "a person"
     stage = str(row.meta.get("stage", ""))
     if job_id := row.meta.get("job_id"):
-        # A publish stage only finds what a person did to the files.
-        return "a person" if stage.startswith("publish") else f"job {job_id}, {stage.partition(':')[0]}"
+        return "a person" if found_by_publishing(stage) else f"job {job_id}, {family(stage)}"
     return "the command line" if row.meta.get("actor") == "cli" else "a person"
 
 

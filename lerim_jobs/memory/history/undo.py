@@ -12,7 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 from lerim_jobs.errors import BadInput, ConflictError
-from lerim_jobs.jobs.claims import Effect
+from lerim_jobs.jobs.outcomes import Effect
+from lerim_jobs.kinds import found_by_publishing
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import MemoryReverted
 from lerim_jobs.log.store import Store
@@ -155,8 +156,7 @@ def _rows_of(store: Store, job_id: str) -> Iterator[Recorded]:
 
 
 def _is_of(row: Recorded, job_id: str) -> bool:
-    """What a publish stage appends was done by a person with an editor; the job only found it."""
-    by_job = row.meta.get("job_id") == job_id and not str(row.meta.get("stage", "")).startswith("publish")
+    by_job = row.meta.get("job_id") == job_id and not found_by_publishing(str(row.meta.get("stage", "")))
     return by_job or row.meta.get("undo_id") == job_id
 
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lerim_jobs import ids
+from lerim_jobs.jobs.attempts import Attempt
+from lerim_jobs.kinds import known_stage
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.tracing import names
 from lerim_jobs.tracing.content import mask, redacted
-from lerim_jobs.tracing.skeleton.attempts import Attempt
 from lerim_jobs.tracing.skeleton.record import SpanRecord
 
 __all__ = ["decisions"]
@@ -27,7 +28,7 @@ def decisions(
 ) -> list[SpanRecord]:
     """The spans of one attempt that ended well; `about` is what every one of its spans says."""
     found: list[SpanRecord] = []
-    for number, (name, said) in enumerate(_said(attempt.output, request.include_content)):
+    for number, (name, said) in enumerate(_said(_decided(attempt), request.include_content)):
         if number == _MOST:
             break
         found.append(
@@ -43,6 +44,13 @@ def decisions(
             )
         )
     return found
+
+
+def _decided(attempt: Attempt) -> Mapping[str, Any]:
+    """The lists of the output that are decisions: those its family names."""
+    known = known_stage(attempt.stage)
+    names_of = known.decides if known else ()
+    return {name: attempt.output[name] for name in names_of if name in attempt.output}
 
 
 def _said(output: Mapping[str, Any], include_content: bool) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lerim_jobs.clock import iso
+from lerim_jobs.jobs.attempts import Attempt, Stage, Usage
+from lerim_jobs.jobs.job import Job
+from lerim_jobs.kinds.kind import project_of, session_of
 from lerim_jobs.log.events import JobRequested, StageQuarantined, StageSkipped
 from lerim_jobs.tracing import names
 from lerim_jobs.tracing.content import REDACTED, mask, redacted
-from lerim_jobs.tracing.skeleton.attempts import Attempt, History, StageHistory, Usage
 from lerim_jobs.tracing.skeleton.record import SpanEvent, SpanStatus
 
 __all__ = ["failure", "input_of", "job_error", "note", "of_attempt", "of_group", "of_job", "status", "summary", "where"]
@@ -24,7 +26,7 @@ _MAX_ISO_MS = 253_402_300_799_999
 _SUMMARY_COUNTS = ("added", "updated", "merged", "archived")
 
 
-def of_job(job: History, request: JobRequested) -> dict[str, Any]:
+def of_job(job: Job, request: JobRequested) -> dict[str, Any]:
     """The root's attributes: what was asked, the counts of the result, and sums over all model calls."""
     found: dict[str, Any] = {
         names.OPERATION: "invoke_workflow",
@@ -42,7 +44,7 @@ def of_job(job: History, request: JobRequested) -> dict[str, Any]:
     return found
 
 
-def of_group(job: History, request: JobRequested, stages: Sequence[StageHistory]) -> dict[str, Any]:
+def of_group(job: Job, request: JobRequested, stages: Sequence[Stage]) -> dict[str, Any]:
     """How many stages the group has, and the counts of their outputs added up."""
     found: dict[str, Any] = {**_about(job, request), names.STAGES: len(stages)}
     for stage in stages:
@@ -53,7 +55,7 @@ def of_group(job: History, request: JobRequested, stages: Sequence[StageHistory]
     return found
 
 
-def of_attempt(job: History, request: JobRequested, stage: StageHistory, attempt: Attempt) -> dict[str, Any]:
+def of_attempt(job: Job, request: JobRequested, stage: Stage, attempt: Attempt) -> dict[str, Any]:
     """Where and how the attempt ran, what it paid for, and the counts of its output."""
     found = {
         **where(job, request, attempt),
@@ -77,7 +79,7 @@ def of_attempt(job: History, request: JobRequested, stage: StageHistory, attempt
     return found
 
 
-def where(job: History, request: JobRequested, attempt: Attempt) -> dict[str, Any]:
+def where(job: Job, request: JobRequested, attempt: Attempt) -> dict[str, Any]:
     """Stage and attempt, as every span of the attempt has them."""
     window = names.window_of(attempt.stage)
     found = {**_about(job, request), names.STAGE: attempt.stage, names.ATTEMPT: attempt.number}
@@ -111,7 +113,7 @@ def status(request: JobRequested, attempt: Attempt) -> tuple[SpanStatus, str]:
     return "error", f"{attempt.failed.error_type}: {message}" if message else attempt.failed.error_type
 
 
-def failure(request: JobRequested, stage: StageHistory, attempt: Attempt, at_ns: int) -> list[SpanEvent]:
+def failure(request: JobRequested, stage: Stage, attempt: Attempt, at_ns: int) -> list[SpanEvent]:
     """The attempt's exception, with what it was working on, and the retry it led to."""
     failed = attempt.failed
     if failed is None:
@@ -130,9 +132,7 @@ def failure(request: JobRequested, stage: StageHistory, attempt: Attempt, at_ns:
     return events
 
 
-def note(
-    request: JobRequested, stage: StageHistory, event: StageQuarantined | StageSkipped
-) -> tuple[str, dict[str, Any]]:
+def note(request: JobRequested, stage: Stage, event: StageQuarantined | StageSkipped) -> tuple[str, dict[str, Any]]:
     """Name and attributes of the event for a stage that was given up or never ran."""
     if isinstance(event, StageSkipped):
         return "stage skipped", {names.STAGE: event.stage, "lerim.reason": event.reason}
@@ -140,13 +140,13 @@ def note(
     return "stage quarantined", about
 
 
-def job_error(job: History, request: JobRequested) -> str:
+def job_error(job: Job, request: JobRequested) -> str:
     """The status text of a failed job's root."""
     error = job.finished.error if job.finished else None
     return str(redacted(mask(error or "failed"), request.include_content))
 
 
-def summary(request: JobRequested, job: History) -> str:
+def summary(request: JobRequested, job: Job) -> str:
     """`Sync completed: 8 added, 4 skipped`, from the job's result; `Sync failed` and the like without counts."""
     if job.finished is None:
         return ""
@@ -168,18 +168,15 @@ def numbers(prefix: str, data: Mapping[str, Any]) -> dict[str, int | float | boo
 
 def _subject(given: Mapping[str, Any]) -> dict[str, str]:
     """Which coding session and project a stage's input is about; a session stage has both under `session`."""
-    session = given.get("session")
-    fields = {**given, **session} if isinstance(session, Mapping) else given
-    asked = {names.CONVERSATION_ID: fields.get("session_id"), names.PROJECT: fields.get("project_id")}
+    asked = {names.CONVERSATION_ID: session_of(given).get("session_id"), names.PROJECT: project_of(given)}
     return {key: value for key, value in asked.items() if isinstance(value, str)}
 
 
-def input_of(stage: StageHistory) -> str:
+def input_of(stage: Stage) -> str:
     """A reference to what the stage works on, never the thing itself: a session's turns, a window, a project."""
     given = stage.requested.input if stage.requested else {}
-    session = given.get("session")
     said = []
-    if isinstance(session, Mapping):
+    if session := session_of(given):
         said.append(f"{session.get('stream')} turns {session.get('turn_from')} to {session.get('turn_to')}")
     if isinstance(window := given.get("window"), int):
         said.append(f"window {window}")
@@ -188,7 +185,7 @@ def input_of(stage: StageHistory) -> str:
     return ", ".join(said) or "the job's parameters"
 
 
-def _about(job: History, request: JobRequested) -> dict[str, Any]:
+def _about(job: Job, request: JobRequested) -> dict[str, Any]:
     return {names.JOB_ID: job.job_id, names.JOB_KIND: request.kind}
 
 
@@ -220,7 +217,7 @@ def _error_type(attempt: Attempt) -> str | None:
     return attempt.failed.error_type if attempt.failed else "WorkerLost"
 
 
-def _reason(request: JobRequested, stage: StageHistory, event: StageQuarantined) -> str:
+def _reason(request: JobRequested, stage: Stage, event: StageQuarantined) -> str:
     """The reason repeats the last error's message when there was one, and a message is content."""
     last = stage.in_order()[-1:]
     failed = last[0].failed if last else None

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from lerim_jobs import ids
+from lerim_jobs.jobs.attempts import Attempt, Stage
+from lerim_jobs.jobs.job import Job, fold
+from lerim_jobs.kinds.kind import family
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.log.store import StageRow
 from lerim_jobs.tracing import names
 from lerim_jobs.tracing.skeleton import facts
-from lerim_jobs.tracing.skeleton.attempts import Attempt, History, StageHistory, history
 from lerim_jobs.tracing.skeleton.decisions import decisions
 from lerim_jobs.tracing.skeleton.record import SpanEvent, SpanLink, SpanRecord
 
@@ -29,9 +31,9 @@ def attempt_span_id(trace_id: str, stage: str, attempt: int) -> str:
     return ids.span_id(trace_id, "attempt", stage, str(attempt))
 
 
-def group_span_id(trace_id: str, family: str) -> str:
+def group_span_id(trace_id: str, name: str) -> str:
     """The span id of the group around a stage family."""
-    return ids.span_id(trace_id, "group", family)
+    return ids.span_id(trace_id, "group", name)
 
 
 def skeleton(events: Iterable[Recorded]) -> list[SpanRecord]:
@@ -39,14 +41,14 @@ def skeleton(events: Iterable[Recorded]) -> list[SpanRecord]:
 
     Spans of what is still going on have `end_ns` None. Children never begin before the root, whatever the clocks say.
     """
-    job = history(events)
-    if job.request is None:
+    job = fold(events)
+    if job is None:
         return []
     spans = [_root(job, job.request)]
-    groups: dict[str, list[StageHistory]] = {}
+    groups: dict[str, list[Stage]] = {}
     for stage in job.stages.values():
         if names.group_title(stage.name):
-            groups.setdefault(names.family(stage.name), []).append(stage)
+            groups.setdefault(family(stage.name), []).append(stage)
     spans += [_group(job, job.request, stages) for stages in groups.values()]
     for stage in job.stages.values():
         spans += _attempts(job, job.request, stage)
@@ -89,7 +91,7 @@ def resent(request: JobRequested, row: StageRow, at_ns: int) -> SpanRecord:
     )
 
 
-def _root(job: History, request: JobRequested) -> SpanRecord:
+def _root(job: Job, request: JobRequested) -> SpanRecord:
     done = job.finished
     failed = done is not None and done.status == "failed"
     loose = [stage for stage in job.stages.values() if not names.group_title(stage.name)]
@@ -108,7 +110,7 @@ def _root(job: History, request: JobRequested) -> SpanRecord:
     )
 
 
-def _group(job: History, request: JobRequested, stages: Sequence[StageHistory]) -> SpanRecord:
+def _group(job: Job, request: JobRequested, stages: Sequence[Stage]) -> SpanRecord:
     name = stages[0].name
     started = [at for at in (stage.ready_ms() for stage in stages) if at is not None]
     settled = [stage.settled_ms() for stage in stages]
@@ -118,7 +120,7 @@ def _group(job: History, request: JobRequested, stages: Sequence[StageHistory]) 
     start_ns = _inside(job, request, min(started) if started else None)
     return SpanRecord(
         trace_id=request.trace_id,
-        span_id=group_span_id(request.trace_id, names.family(name)),
+        span_id=group_span_id(request.trace_id, family(name)),
         parent_span_id=request.root_span_id,
         name=names.group_title(name) or name,
         kind="internal",
@@ -131,7 +133,7 @@ def _group(job: History, request: JobRequested, stages: Sequence[StageHistory]) 
     )
 
 
-def _attempts(job: History, request: JobRequested, stage: StageHistory) -> list[SpanRecord]:
+def _attempts(job: Job, request: JobRequested, stage: Stage) -> list[SpanRecord]:
     spans: list[SpanRecord] = []
     before: Attempt | None = None
     for attempt in stage.in_order():
@@ -149,7 +151,7 @@ def _attempts(job: History, request: JobRequested, stage: StageHistory) -> list[
 
 
 def _attempt(
-    job: History, request: JobRequested, stage: StageHistory, attempt: Attempt, parent: str, links: list[SpanLink]
+    job: Job, request: JobRequested, stage: Stage, attempt: Attempt, parent: str, links: list[SpanLink]
 ) -> SpanRecord:
     start_ns = _inside(job, request, attempt.started_ms)
     end_ns = None if attempt.ended_ms is None else max(start_ns, _inside(job, request, attempt.ended_ms))
@@ -170,7 +172,7 @@ def _attempt(
     )
 
 
-def _wait(job: History, request: JobRequested, attempt: Attempt, from_ms: int, parent: str) -> SpanRecord:
+def _wait(job: Job, request: JobRequested, attempt: Attempt, from_ms: int, parent: str) -> SpanRecord:
     """A sibling right before its attempt: as a child it would begin before its parent, and viewers clip that."""
     start_ns = _inside(job, request, from_ms)
     return SpanRecord(
@@ -185,7 +187,7 @@ def _wait(job: History, request: JobRequested, attempt: Attempt, from_ms: int, p
     )
 
 
-def _links(job: History, request: JobRequested, stage: StageHistory, before: Attempt | None) -> list[SpanLink]:
+def _links(job: Job, request: JobRequested, stage: Stage, before: Attempt | None) -> list[SpanLink]:
     if before:
         return [_link(request, before, "previous_attempt")]
     wanted = [*stage.requested.needs, *stage.requested.after] if stage.requested else []
@@ -197,27 +199,26 @@ def _link(request: JobRequested, to: Attempt, why: str) -> SpanLink:
     return SpanLink(request.trace_id, attempt_span_id(request.trace_id, to.stage, to.number), {names.LINK: why})
 
 
-def _notes(job: History, request: JobRequested, stages: Iterable[StageHistory]) -> list[SpanEvent]:
+def _notes(job: Job, request: JobRequested, stages: Iterable[Stage]) -> list[SpanEvent]:
     """Stages that were given up or never ran, noted on the span they would have stood under."""
     events = []
     for stage in stages:
-        for noted in (stage.quarantined, stage.skipped):
-            if noted:
-                name, attributes = facts.note(request, stage, noted[0])
-                events.append(SpanEvent(name, _inside(job, request, noted[1]), attributes))
+        for event, at_ms in stage.noted:
+            name, attributes = facts.note(request, stage, event)
+            events.append(SpanEvent(name, _inside(job, request, at_ms), attributes))
     return sorted(events, key=lambda event: event.at_ns)
 
 
 def _parent(request: JobRequested, stage: str) -> str:
     grouped = names.group_title(stage)
-    return group_span_id(request.trace_id, names.family(stage)) if grouped else request.root_span_id
+    return group_span_id(request.trace_id, family(stage)) if grouped else request.root_span_id
 
 
-def _root_end_ns(job: History, request: JobRequested) -> int | None:
+def _root_end_ns(job: Job, request: JobRequested) -> int | None:
     return None if job.finished_ms is None else max(request.start_ns, job.finished_ms * _MS)
 
 
-def _inside(job: History, request: JobRequested, at_ms: int | None) -> int:
+def _inside(job: Job, request: JobRequested, at_ms: int | None) -> int:
     """Nanoseconds, moved into the root's bounds: hosts' clocks differ, and the log's times are whole milliseconds."""
     at_ns = request.start_ns if at_ms is None else max(request.start_ns, at_ms * _MS)
     end_ns = _root_end_ns(job, request)
