@@ -11,7 +11,7 @@ from lerim_jobs.jobs.budget import Room
 from lerim_jobs.jobs.caps import Wish, caps
 from lerim_jobs.log.store import Store, Tx
 
-__all__ = ["PARKED", "forget", "note", "note_woken", "woken"]
+__all__ = ["PARKED", "forget", "is_parked", "note", "note_woken", "woken"]
 
 PARKED = "_parked"
 """Read model: what parked stages wait for, by `job/stage`; also of those that were woken and are not taken yet."""
@@ -40,6 +40,12 @@ def note_woken(tx: Tx, job_id: str, stage: str) -> None:
 def forget(tx: Tx, job_id: str, stage: str) -> None:
     """The stage runs, or never will again."""
     tx.put_doc(PARKED, _key(job_id, stage), None)
+
+
+def is_parked(tx: Tx, job_id: str, stage: str) -> bool:
+    """Whether it is known what the stage waits for, and it was not woken."""
+    stored = tx.doc(PARKED, _key(job_id, stage))
+    return stored is not None and not msgspec.json.decode(stored, type=_Waiting).woken
 
 
 def woken(store: Store, settings: Settings) -> list[tuple[str, str]]:

@@ -18,9 +18,11 @@ import msgspec
 
 from lerim_jobs.errors import ConfigError, ConflictError, JobsError, Parked, PermanentError, RateLimited
 
-__all__ = ["MAX_ATTEMPTS", "Decision", "backoff_ms", "decide"]
+__all__ = ["MAX_ATTEMPTS", "WITHOUT_A_STRIKE", "Decision", "backoff_ms", "decide"]
 
 MAX_ATTEMPTS = 5
+WITHOUT_A_STRIKE = frozenset({Parked.code, RateLimited.code, "handed_back"})
+"""Codes of attempts that do not count against their stage."""
 _MAX_BACKOFF_MS = 300_000
 _RATE_LIMITED_ATTEMPTS = 40
 

@@ -12,7 +12,18 @@ from lerim_jobs.kinds.shared import FINISH
 from lerim_jobs.log.events import JobFinished, JobStatus, StageRequested, StageSkipped
 from lerim_jobs.log.store import ALL, Edge, Identified, StageRow, StageState, Tx
 
-__all__ = ["LAST", "PAUSED", "SETTLED", "UNCLOSED", "end_job", "job_stream", "journal_view", "plan", "settle"]
+__all__ = [
+    "LAST",
+    "PAUSED",
+    "SETTLED",
+    "UNCLOSED",
+    "edges_of",
+    "end_job",
+    "job_stream",
+    "journal_view",
+    "plan",
+    "settle",
+]
 
 LAST = FINISH.name
 """The last stage of every job: its commit ends the job."""
@@ -40,7 +51,7 @@ def plan(tx: Tx, job_id: str, stages: Sequence[StageRequested], *, meta: Mapping
     tx.append(job_stream(job_id), events, meta=meta)
     waiting_for_all = tx.after(job_id, ALL)
     states = _States(tx, job_id, {event.stage for event in stages})
-    edges = [edge for event in stages for edge in _edges(event) if states.of(edge.before) or edge.before == ALL]
+    edges = [edge for event in stages for edge in edges_of(event) if states.of(edge.before) or edge.before == ALL]
     rows = [_row(tx, job_id, event, [edge for edge in edges if edge.after == event.stage], states) for event in stages]
     tx.add_stages(rows, edges)
     for edge in waiting_for_all:
@@ -102,7 +113,8 @@ class _States:
         return sum(state is not None and state not in SETTLED for name, state in names.items() if name != stage)
 
 
-def _edges(event: StageRequested) -> Iterator[Edge]:
+def edges_of(event: StageRequested) -> Iterator[Edge]:
+    """What the stage waits for, as it was asked for."""
     needed = dict.fromkeys(event.needs, True)
     for name, is_needed in {**dict.fromkeys(event.after, False), **needed}.items():
         yield Edge(name, event.stage, is_needed)

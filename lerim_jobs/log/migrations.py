@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import apsw
 
 from lerim_jobs.log.sqlite_stages import STAGES_DDL
+from lerim_jobs.log.sqlite_tx import SqliteTx
 from lerim_jobs.sqlite import copy_database, immediate
 
 __all__ = ["DDL", "MIGRATIONS", "SCHEMA_VERSION", "Migration", "bring_up_to_date", "create"]
@@ -36,6 +39,8 @@ class Migration(NamedTuple):
     to: int
     what: str
     run: Callable[[apsw.Connection], None]
+    whole: bool = True
+    """Done in one transaction, so that a crash leaves nothing half done."""
 
 
 def _make_shrinkable(db: apsw.Connection) -> None:
@@ -44,7 +49,21 @@ def _make_shrinkable(db: apsw.Connection) -> None:
     db.execute("VACUUM")
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(2, "the file can shrink", _make_shrinkable),)
+def _rows_from_events(db: apsw.Connection) -> None:
+    """Claim rows got inputs, counts and edges: they are made anew of what the events say."""
+    db.execute("DROP TABLE stages")
+    db.execute(STAGES_DDL)
+    module, _, name = _REBUILD.partition(":")
+    getattr(importlib.import_module(module), name)(SqliteTx(db))
+
+
+_REBUILD = "lerim_jobs.jobs.rebuilding:rebuild_claims"
+"""Whoever knows the rules of claim rows; the log does not."""
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(2, "the file can shrink", _make_shrinkable, whole=False),
+    Migration(3, "claim rows are made of events", _rows_from_events),
+)
 SCHEMA_VERSION = MIGRATIONS[-1].to
 
 
@@ -62,6 +81,7 @@ def bring_up_to_date(db: apsw.Connection, path: Path) -> Path:
     copy_database(path, kept)
     for migration in MIGRATIONS:
         if version < migration.to:
-            migration.run(db)
-            db.pragma("user_version", migration.to)
+            with immediate(db) if migration.whole else nullcontext():
+                migration.run(db)
+                db.pragma("user_version", migration.to)
     return kept

@@ -25,7 +25,7 @@ from lerim_jobs.log.events import Event
 from lerim_jobs.log.migrations import SCHEMA_VERSION, bring_up_to_date, create
 from lerim_jobs.log.sqlite_rewrite import rewrite
 from lerim_jobs.log.sqlite_stages import NOW, StageTable
-from lerim_jobs.log.sqlite_tx import SELECT_EVENTS, SqliteTx, event_rows, read_all
+from lerim_jobs.log.sqlite_tx import SELECT_EVENTS, SqliteTx, blob, event_rows, read_all
 from lerim_jobs.log.store import ANY, Edge, Identified, Rewriting, StageCount, StageRow, StageState
 from lerim_jobs.log.wal_flush import WalFlush
 from lerim_jobs.log.write_lock import WriteLock
@@ -179,11 +179,7 @@ class SqliteStore:
         return blob_hash
 
     def blob(self, blob_hash: str) -> bytes:
-        rows = self._query("SELECT data FROM blobs WHERE hash=?", blob_hash)
-        if not rows:
-            raise CorruptLog(f"blob {blob_hash} is not in the log")
-        data: bytes = rows[0][0]
-        return data
+        return blob(self._query, blob_hash)
 
     def stage(self, job_id: str, stage: str) -> StageRow | None:
         return self._stages.one(job_id, stage)

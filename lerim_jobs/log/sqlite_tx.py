@@ -8,14 +8,14 @@ from typing import Any
 import apsw
 import msgspec
 
-from lerim_jobs.errors import ConflictError
+from lerim_jobs.errors import ConflictError, CorruptLog
 from lerim_jobs.ids import digest
 from lerim_jobs.log.codec import Recorded, encode, schema_of
 from lerim_jobs.log.events import Event
 from lerim_jobs.log.sqlite_stages import NOW, StageTable
 from lerim_jobs.log.store import ANY, Edge, Identified, StageRow
 
-__all__ = ["SELECT_EVENTS", "SqliteTx", "event_rows", "read_all"]
+__all__ = ["SELECT_EVENTS", "SqliteTx", "blob", "event_rows", "read_all"]
 
 EVENT_COLUMNS = "position, id, stream, version, type, schema, data, meta, at_ms"
 SELECT_EVENTS = f"SELECT {EVENT_COLUMNS} FROM events"
@@ -82,6 +82,9 @@ class SqliteTx:
     def has_stages(self, job_id: str) -> bool:
         return self._stages.any_of_job(job_id)
 
+    def open_jobs(self) -> list[str]:
+        return self._stages.open_jobs()
+
     def lane(self, lane: str) -> list[StageRow]:
         return self._stages.of_lane(lane)
 
@@ -108,6 +111,9 @@ class SqliteTx:
         self.execute("INSERT OR IGNORE INTO blobs(hash, data) VALUES(?, ?)", blob_hash, data)
         return blob_hash
 
+    def blob(self, blob_hash: str) -> bytes:
+        return blob(self.execute, blob_hash)
+
     def drop_blob(self, blob_hash: str) -> None:
         self.execute("DELETE FROM blobs WHERE hash=?", blob_hash)
 
@@ -132,6 +138,15 @@ class SqliteTx:
 
     def clear_docs(self, view: str) -> None:
         self.execute("DELETE FROM docs WHERE view=?", view)
+
+
+def blob(query: Callable[..., list[tuple[Any, ...]]], blob_hash: str) -> bytes:
+    """The bytes of a blob. Raises CorruptLog."""
+    rows = query("SELECT data FROM blobs WHERE hash=?", blob_hash)
+    if not rows:
+        raise CorruptLog(f"blob {blob_hash} is not in the log")
+    data: bytes = rows[0][0]
+    return data
 
 
 def event_rows(rows: list[tuple[Any, ...]]) -> list[Recorded]:

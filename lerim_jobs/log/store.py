@@ -132,6 +132,10 @@ class Tx(Protocol):
         """Whether the job goes on: claim rows are dropped when it ends."""
         ...
 
+    def open_jobs(self) -> list[str]:
+        """Ids of the jobs that go on, sorted."""
+        ...
+
     def lane(self, lane: str) -> list[StageRow]:
         """Ready and running stages of the lane, over all jobs, in the order they were added."""
         ...
@@ -162,6 +166,10 @@ class Tx(Protocol):
 
     def put_blob(self, data: bytes) -> str:
         """Store bytes under their SHA-256 (hex) and return it. Idempotent."""
+        ...
+
+    def blob(self, blob_hash: str) -> bytes:
+        """Raises CorruptLog when it is not there."""
         ...
 
     def drop_blob(self, blob_hash: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from lerim_jobs.errors import BadInput, ConflictError, CorruptLog
+from lerim_jobs.jobs.rebuilding import rebuild_job
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import MemoryRedacted, RedactionApplied
 from lerim_jobs.log.projection import CHECKPOINTS, note_rewritten
@@ -116,6 +117,8 @@ class LogRedaction:
             pattern_hash=self._pattern_hash,
         )
         tx.append(REDACTIONS, [applied], meta=self._meta)
+        for job_id in tx.open_jobs():
+            rebuild_job(tx, job_id)  # its rows repeat what its events said
         note_rewritten(tx)
 
     def _scrubbed(self, row: Recorded) -> bytes:

@@ -354,9 +354,9 @@ def test_leases_and_reservations_of_the_dead_while_workers_run(place: Place, sto
     gone = f"{machine}/999999999/1/x"
     with store.write() as tx:
         for stage, owner in (("dead", gone), ("alive", identity.me())):
-            tx.save_stage(
-                StageRow("a", stage, "ask", "running", attempt=1, owner=owner, lease_until_ms=tx.now_ms() + 9000)
-            )
+            until_ms = tx.now_ms() + 9000
+            row = StageRow("a", stage, "ask", "running", attempt=1, owner=owner, lease_until_ms=until_ms)
+            tx.add_stages([row], [])
     for key, hold_ms in (("over", -60_000), ("open", 60_000)):
         budget.admit(store, key, Wish("a", "lead", "x", 0.1, 1, gone, hold_ms), Settings(), alive=lambda owner: False)
         if key == "over":
@@ -433,8 +433,7 @@ def test_what_is_right_a_moment_later_was_only_in_motion(
 
     def mend(seconds: float) -> None:
         with store.write() as tx:
-            for row in rows:
-                tx.save_stage(row)
+            tx.add_stages(rows, [])
 
     monkeypatch.setattr("lerim_jobs.audit.audit.time.sleep", mend)
     assert audit(place.home, store, Settings(), {}).ok

@@ -21,7 +21,15 @@ from lerim_jobs.jobs import job
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.jobs.settlement import journal_view
 from lerim_jobs.log import migrations
-from lerim_jobs.log.events import JobFinished, JobRequested, MemoryAdded, ModelCalled, ProjectAdded, StageCompleted
+from lerim_jobs.log.events import (
+    JobFinished,
+    JobRequested,
+    MemoryAdded,
+    ModelCalled,
+    ProjectAdded,
+    StageCompleted,
+    StageStarted,
+)
 from lerim_jobs.log.migrations import SCHEMA_VERSION, Migration
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.machine import embedded, processes
@@ -253,6 +261,7 @@ def test_b9_what_is_old_goes_the_files_shrink_and_events_stay(home: Home, store:
     with store.write() as tx:
         for n in range(20):
             tx.append("job-over", [called(tx.put_blob(bulk + b"%d" % n))])
+        tx.append("job-over", [StageStarted("index", 1, "w", 0)])
         tx.append("job-over", [StageCompleted("index", 1, output_blob=tx.put_blob(b'{"a":"' + bulk + b'"}'))])
         tx.append("job-over", [JobFinished("succeeded", {}, None)])
         tx.drop_stages("over")

@@ -303,8 +303,8 @@ def test_a1_the_bill_of_a_call_is_the_logs(server: ModelServer) -> None:
 
 def test_litellm_is_never_imported() -> None:
     script = (
-        "import sys\nfrom workers import registry\n"
-        "for name in registry.STAGES: registry.load_stage(name)\n"
+        "import sys\nfrom lerim_jobs.kinds import all_stages\nfrom workers import registry\n"
+        "for name in all_stages(): registry.load_stage(name)\n"
         "from workers.models import Models, extraction\nfrom lerim_jobs import config\n"
         "class J:\n    find = lambda *a: None\n    record = lambda *a: None\n    failed = lambda *a: None\n"
         "s = config.load({'LERIM_HOME': '/nonexistent', 'LERIM_PROVIDER': 'offline'})\n"
