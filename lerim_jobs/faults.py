@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import apsw
+    pass
 
 __all__ = [
     "CLOCK",
@@ -26,7 +25,6 @@ __all__ = [
     "VARIABLE",
     "armed",
     "die",
-    "shift_clock",
     "skew_ms",
     "stop",
 ]
@@ -76,12 +74,6 @@ def skew_ms() -> int:
         return int((folder / CLOCK).read_text("ascii"))
     except (OSError, ValueError):
         return 0
-
-
-def shift_clock(db: apsw.Connection) -> None:
-    """Let the database's clock be wrong as well."""
-    if _folder() is not None:
-        db.create_scalar_function("unixepoch", lambda *_: time.time() + skew_ms() / 1000)
 
 
 @cache

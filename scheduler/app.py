@@ -31,7 +31,7 @@ from lerim_jobs.projects import active_projects
 from lerim_jobs.providers import check_models
 from lerim_jobs.queue.broker import connect, send_all
 from lerim_jobs.tracing.policy import job_settings
-from lerim_jobs.tracing.propagation import reserve, traceparent
+from lerim_jobs.tracing.propagation import reserve
 
 __all__ = ["Clockwork", "cron", "make_scheduler", "scheduled_job_id"]
 
@@ -76,7 +76,7 @@ class Clockwork:
         requested = request_job(self.store, job_id, event, projects=projects, skip_if_open=True)
         if not requested.repeated:
             _log.info("asked for %s", job_id)
-            self._send(requested, traceparent(trace.trace_id, trace.root_span_id, trace.sampled))
+            self._send(requested)
         return requested
 
     def _tracing_settings(self) -> Settings:
@@ -98,13 +98,13 @@ class Clockwork:
         schedule = self.settings.schedule
         return {"since_ms": window_start_ms(schedule.sync_window), "max_sessions": schedule.sync_max_sessions}
 
-    def _send(self, requested: Requested, parent: str) -> None:
+    def _send(self, requested: Requested) -> None:
         try:
             address = embedded.ensure(self.home, self.settings, self.env)
         except JobsError as exc:
             _log.warning("%s; a worker will find the job in the log", exc)
             return
-        send_all(connect(address.url), requested.freed, traceparent=parent)
+        send_all(connect(address.url), requested.freed)
 
 
 def scheduled_job_id(kind: JobKind, scope: str, at: datetime) -> str:

@@ -15,7 +15,7 @@ from lerim_jobs.config import Settings
 from lerim_jobs.jobs.loading import Beginning, beginning, outputs_before
 from lerim_jobs.kinds import stage_of
 from lerim_jobs.kinds.kind import project_of, session_of
-from lerim_jobs.log.projection import find
+from lerim_jobs.log.projection import peek
 from lerim_jobs.log.store import Store
 from lerim_jobs.paths import Home
 from lerim_jobs.projects import PROJECTS
@@ -155,5 +155,5 @@ class Workshop:
         return {**self.env, "LERIM_PROVIDER": provider} if provider else self.env
 
     def _folder(self, work: Work) -> Path | None:
-        project = find(self.store, PROJECTS, work.project_id) if work.project_id else None
+        project = peek(self.store, PROJECTS, work.project_id) if work.project_id else None
         return Path(project.path) if project and not project.removed else None

@@ -11,7 +11,7 @@ import msgspec
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.store import Store, Tx
 
-__all__ = ["CHECKPOINTS", "View", "catch_up", "find", "fold_all", "note_rewritten", "rebuild"]
+__all__ = ["CHECKPOINTS", "View", "catch_up", "find", "fold_all", "note_rewritten", "peek", "rebuild"]
 
 S = TypeVar("S")
 CHECKPOINTS = "_checkpoints"
@@ -80,6 +80,12 @@ def find(store: Store, view: View[S], key: str) -> S | None:
     catch_up(store, view)
     value = store.doc(view.name, key)
     return None if value is None else msgspec.json.decode(value, type=view.shape)
+
+
+def peek(store: Store, view: View[S], key: str) -> S | None:
+    """One document as somebody left it: for what hardly changes and is asked for all the time."""
+    value = store.doc(view.name, key)
+    return find(store, view, key) if value is None else msgspec.json.decode(value, type=view.shape)
 
 
 def _checkpoint(stored: bytes | None, view: View[S]) -> int:

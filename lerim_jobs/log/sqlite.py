@@ -18,13 +18,14 @@ from typing import Any
 import apsw
 
 from lerim_jobs import faults
+from lerim_jobs.clock import now_ms
 from lerim_jobs.errors import CorruptLog, StoreUnavailable
 from lerim_jobs.ids import digest
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import Event
 from lerim_jobs.log.migrations import SCHEMA_VERSION, bring_up_to_date, create
 from lerim_jobs.log.sqlite_rewrite import rewrite
-from lerim_jobs.log.sqlite_stages import NOW, StageTable
+from lerim_jobs.log.sqlite_stages import StageTable
 from lerim_jobs.log.sqlite_tx import SELECT_EVENTS, SqliteTx, blob, event_rows, read_all
 from lerim_jobs.log.store import ANY, Edge, Identified, Rewriting, StageCount, StageRow, StageState
 from lerim_jobs.log.wal_flush import WalFlush
@@ -91,7 +92,6 @@ class SqliteStore:
                 db = open_wal(self._path, busy_ms=_BUSY_MS, synchronous="normal")
             except OSError as exc:
                 raise StoreUnavailable(f"cannot open the log {str(self._path)!r}: {exc.strerror}") from exc
-            faults.shift_clock(db)
             if self._flush_pid != os.getpid():
                 self._flush, self._turn, self._flush_pid = WalFlush(self._path), threading.Lock(), os.getpid()
             local.db, local.pid, local.lock, local.in_tx = db, os.getpid(), lock, False
@@ -248,7 +248,7 @@ class SqliteStore:
             leave_nothing(db)
 
     def now_ms(self) -> int:
-        return int(self._query(f"SELECT {NOW}")[0][0])
+        return now_ms()
 
     def close(self) -> None:
         """Close this thread's connection; other threads close theirs by ending."""

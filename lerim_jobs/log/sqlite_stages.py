@@ -7,12 +7,12 @@ from typing import Any
 
 import apsw
 
+from lerim_jobs.clock import now_ms
 from lerim_jobs.errors import ConflictError
 from lerim_jobs.log.store import ALL, Edge, StageCount, StageRow, StageState
 
-__all__ = ["NOW", "STAGES_DDL", "StageTable"]
+__all__ = ["STAGES_DDL", "StageTable"]
 
-NOW = "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
 STAGES_DDL = """
 CREATE TABLE IF NOT EXISTS stages(
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -80,10 +80,10 @@ class StageTable:
         self, queue: str, *, sent_before_ms: int, limit: int, after: tuple[int, str, str] = (-1, "", "")
     ) -> list[StageRow]:
         """Ready and due rows of a queue by when they were sent, a page of them."""
-        page = f"WHERE state='ready' AND queue=? AND sent_ms<? AND due_ms<={NOW}"
+        page = "WHERE state='ready' AND queue=? AND sent_ms<? AND due_ms<=?"
         order = "ORDER BY sent_ms, job_id, stage LIMIT ?"
         return self._rows(
-            f"{page} AND (sent_ms, job_id, stage) > (?, ?, ?) {order}", queue, sent_before_ms, *after, limit
+            f"{page} AND (sent_ms, job_id, stage) > (?, ?, ?) {order}", queue, sent_before_ms, now_ms(), *after, limit
         )
 
     def far(self, due_after_ms: int) -> list[StageRow]:
@@ -95,8 +95,8 @@ class StageTable:
         # The state stands in the statement itself: only then are the indexes of one state of use.
         states = "" if state is None else f" AND state='{state}'"
         job = "1" if job_id is None else "job_id=?"
-        sql = f"SELECT queue, state, due_ms<={NOW}, COUNT(*) FROM stages WHERE {job}{states} GROUP BY 1, 2, 3"
-        found = self._query(sql, *([] if job_id is None else [job_id]))
+        sql = f"SELECT queue, state, due_ms<=?, COUNT(*) FROM stages WHERE {job}{states} GROUP BY 1, 2, 3"
+        found = self._query(sql, now_ms(), *([] if job_id is None else [job_id]))
         return [StageCount(queue, state, bool(due), count) for queue, state, due, count in found]
 
     def add(self, rows: Sequence[StageRow], edges: Sequence[Edge]) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import apsw
 import msgspec
 
+from lerim_jobs.clock import now_ms
 from lerim_jobs.errors import ConflictError, CorruptLog
 from lerim_jobs.ids import digest
 from lerim_jobs.log.codec import Recorded, encode, schema_of
 from lerim_jobs.log.events import Event
-from lerim_jobs.log.sqlite_stages import NOW, StageTable
+from lerim_jobs.log.sqlite_stages import StageTable
 from lerim_jobs.log.store import ANY, Edge, Identified, StageRow
 
 __all__ = ["SELECT_EVENTS", "SqliteTx", "blob", "event_rows", "read_all"]
@@ -36,7 +37,7 @@ class SqliteTx:
     def now_ms(self) -> int:
         # One transaction is one moment.
         if self._now_ms is None:
-            self._now_ms = int(self.execute(f"SELECT {NOW}")[0][0])
+            self._now_ms = now_ms()
         return self._now_ms
 
     def append(
@@ -50,15 +51,17 @@ class SqliteTx:
         version = self.version(stream)
         if expected not in (ANY, version):
             raise ConflictError(f"{stream}: expected version {expected}, it is at {version}")
-        about = msgspec.json.encode(meta or {}).decode()
-        sql = f"INSERT INTO events(id, stream, version, type, schema, data, meta, at_ms) VALUES(?,?,?,?,?,?,?,{NOW})"
+        about, at_ms = msgspec.json.encode(meta or {}).decode(), self.now_ms()
+        sql = "INSERT INTO events(id, stream, version, type, schema, data, meta, at_ms) VALUES(?,?,?,?,?,?,?,?)"
         try:
             for item in events:
                 version += 1
                 event = item.event if isinstance(item, Identified) else item
                 event_id = item.id if isinstance(item, Identified) else f"{stream}:{version}"
                 name = type(event).__name__
-                self._db.execute(sql, (event_id, stream, version, name, schema_of(name), encode(event).decode(), about))
+                self._db.execute(
+                    sql, (event_id, stream, version, name, schema_of(name), encode(event).decode(), about, at_ms)
+                )
         except apsw.ConstraintError as exc:
             raise ConflictError(f"{stream}: an event with this id or version exists already") from exc
         return version

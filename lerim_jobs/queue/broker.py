@@ -1,27 +1,29 @@
 """Hints over Redis: "look at stage S of job J". Messages go by actor name, so a sender never loads an actor.
 
-Losing, doubling or delaying a hint changes nothing: the claim in the log decides. Senders retry nothing either; the
+A hint carries nothing else: what a worker needs, its trace included, it reads from the log. Losing, doubling or delaying one
+changes nothing: the claim in the log decides. Senders retry nothing either; the
 sweeper sends again what the log still expects.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lerim_jobs.errors import QueueUnavailable
+from lerim_jobs.kinds.kind import family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from dramatiq import Broker, Middleware
+    from dramatiq import Middleware
     from dramatiq.brokers.redis import RedisBroker
 
     from lerim_jobs.log.store import StageRow
     from lerim_jobs.queue.waking import WakingBroker
 
-__all__ = ["TRACEPARENT", "connect", "queue_length", "safe_url", "send", "send_all"]
+__all__ = ["connect", "queue_length", "safe_url", "send", "send_all"]
 
-TRACEPARENT = "traceparent"
 _SOCKET_TIMEOUT_S = 5.0
 
 
@@ -45,35 +47,45 @@ def connect(url: str, *, middleware: Iterable[Middleware] = ()) -> WakingBroker:
     return WakingBroker(client=client, middleware=list(middleware))
 
 
-def send(broker: Broker, row: StageRow, *, delay_ms: int = 0, traceparent: str | None = None) -> None:
+def send(broker: WakingBroker, row: StageRow, *, delay_ms: int = 0) -> None:
     """Send one hint, to arrive after `delay_ms`. Raises QueueUnavailable when Redis does not take it."""
-    import redis
-    from dramatiq import Message
-    from dramatiq.errors import BrokerConnectionError
-
-    family = row.stage.partition(":")[0]
-    options = {TRACEPARENT: traceparent} if traceparent else {}
-    message: Message[None] = Message(
-        queue_name=row.queue, actor_name=family, args=(row.job_id, row.stage), kwargs={}, options=options
-    )
-    try:
-        broker.declare_queue(row.queue)
-        broker.enqueue(message, delay=delay_ms or None)
-    except (redis.RedisError, BrokerConnectionError, OSError) as exc:
-        raise QueueUnavailable(f"Redis did not take a message: {type(exc).__name__}") from exc
+    with _redis_failing():
+        broker.tell([_put(broker, row, delay_ms)])
 
 
-def send_all(broker: Broker, rows: Iterable[StageRow], *, traceparent: str | None = None, now_ms: int = 0) -> bool:
+def send_all(broker: WakingBroker, rows: Iterable[StageRow], *, now_ms: int = 0) -> bool:
     """Send hints as well as it goes. False: Redis failed; the sweeper will send what is missing.
 
     With `now_ms`, the store's clock, a stage that is due later gets its hint then.
     """
     try:
-        for row in rows:
-            send(broker, row, delay_ms=max(0, row.due_ms - now_ms) if now_ms else 0, traceparent=traceparent)
+        with _redis_failing():
+            broker.tell({_put(broker, row, max(0, row.due_ms - now_ms) if now_ms else 0) for row in rows})
     except QueueUnavailable:
         return False
     return True
+
+
+def _put(broker: WakingBroker, row: StageRow, delay_ms: int) -> str:
+    """The queue the hint lies in."""
+    from dramatiq import Message
+
+    message: Message[None] = Message(
+        queue_name=row.queue, actor_name=family(row.stage), args=(row.job_id, row.stage), kwargs={}, options={}
+    )
+    broker.declare_queue(row.queue)
+    return broker.put(message, delay=delay_ms or None).queue_name
+
+
+@contextmanager
+def _redis_failing() -> Iterator[None]:
+    import redis
+    from dramatiq.errors import BrokerConnectionError
+
+    try:
+        yield
+    except (redis.RedisError, BrokerConnectionError, OSError) as exc:
+        raise QueueUnavailable(f"Redis did not take a message: {type(exc).__name__}") from exc
 
 
 def queue_length(broker: RedisBroker, queue: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from queue import PriorityQueue
 from typing import Any
 
@@ -39,9 +40,18 @@ class WakingBroker(RedisBroker):
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Put the message into its queue, then tell everybody who listens."""
-        sent = super().enqueue(message, delay=delay)
-        self.client.publish(self._channel, sent.queue_name)
+        sent = self.put(message, delay=delay)
+        self.tell([sent.queue_name])
         return sent
+
+    def put(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        """Put the message into its queue and tell nobody."""
+        return super().enqueue(message, delay=delay)
+
+    def tell(self, queues: Iterable[str]) -> None:
+        """Wake whoever waits for one of the queues: one word is enough for many messages."""
+        for queue in queues:
+            self.client.publish(self._channel, queue)
 
     def wake_of(self, queue: str) -> threading.Event:
         """What the queue's consumer in this process sleeps on."""

@@ -13,7 +13,7 @@ from lerim_jobs.log.events import JobRequested
 from lerim_jobs.tracing import names
 from lerim_jobs.tracing.skeleton.spans import attempt_span_id
 
-__all__ = ["JobTrace", "reserve", "sdk_disabled", "trace_of", "traceparent", "under_attempt"]
+__all__ = ["JobTrace", "reserve", "sdk_disabled", "trace_of", "under_attempt"]
 
 _LOW_64_BITS = (1 << 64) - 1
 
@@ -58,11 +58,6 @@ def reserve(settings: Settings, env: Mapping[str, str], now_ns: int | None = Non
 def sdk_disabled(env: Mapping[str, str]) -> bool:
     """`OTEL_SDK_DISABLED`, read as the SDK reads it."""
     return env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-
-
-def traceparent(trace_id: str, span_id: str, sampled: bool) -> str:
-    """The W3C header (https://www.w3.org/TR/trace-context/#traceparent-header)."""
-    return f"00-{trace_id}-{span_id}-{int(sampled):02x}"
 
 
 @contextmanager

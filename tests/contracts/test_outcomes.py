@@ -167,7 +167,8 @@ def test_commits_add_up_what_their_families_count(store: Store) -> None:
         done(store, taken(store, f"extract:a:{n}"), output=output)
     found = sums.of(store, "j")
     assert found["extract"] == {"completed": 3, "candidates": 3, "dropped": 3, "replayed": 6}
-    assert (found["index"], sums.of(store, "j", project_id="p").keys()) == ({"completed": 1}, {"extract"})
+    assert found["index"] == {"completed": 1}
+    assert list(sums.of(store, "j", project_id="p")) == ["extract"]
     assert sums.memory_counts(found)["rejected"] == 3
     done(store, taken(store, "finish"), end=End("succeeded", {}))
     assert sums.of(store, "j") == {}

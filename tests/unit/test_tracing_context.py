@@ -9,7 +9,7 @@ import pytest
 
 from lerim_jobs.config import Settings, Tracing
 from lerim_jobs.log.events import JobRequested
-from lerim_jobs.tracing.propagation import reserve, trace_of, traceparent, under_attempt
+from lerim_jobs.tracing.propagation import reserve, trace_of, under_attempt
 from lerim_jobs.tracing.skeleton.spans import attempt_span_id
 from tests.job_streams import TRACE_ID, JobStream
 
@@ -71,11 +71,6 @@ def test_reserving_loads_no_opentelemetry() -> None:
         "reserve(Settings(), {}); sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_traceparent_is_the_w3c_header() -> None:
-    assert traceparent(TRACE_ID, "b7ad6b7169203331", True) == f"00-{TRACE_ID}-b7ad6b7169203331-01"
-    assert traceparent(TRACE_ID, "b7ad6b7169203331", False).endswith("-00")
 
 
 @pytest.mark.parametrize("is_sampled", [True, False])

@@ -175,7 +175,7 @@ def _time(text: str) -> int:
 def _request(state: State, kind: JobKind, params: dict[str, Any], projects: Sequence[str], url: str) -> Requested:
     event = new_request(state, kind, params, scope=",".join(projects) or "all")
     requested = request_job(state.store, ids.job_id(kind), event, projects=projects)
-    send_hints(url, requested.freed, event)
+    send_hints(url, requested.freed)
     return requested
 
 
@@ -196,13 +196,11 @@ def new_request(state: State, kind: JobKind, params: dict[str, Any], *, scope: s
     )
 
 
-def send_hints(url: str, rows: Sequence[StageRow], event: JobRequested | None = None) -> None:
+def send_hints(url: str, rows: Sequence[StageRow]) -> None:
     """Tell workers what may start; they would find it in the log as well, a little later."""
     from lerim_jobs.queue.broker import connect, send_all
-    from lerim_jobs.tracing.propagation import traceparent
 
-    parent = traceparent(event.trace_id, event.root_span_id, event.sampled) if event else None
-    if rows and not send_all(connect(url), rows, traceparent=parent):
+    if rows and not send_all(connect(url), rows):
         note("Redis did not take the message; it is in the log and a worker will find it there.")
 
 

@@ -147,7 +147,7 @@ def _sync_again(state: State, lost: list[DeadSession], *, no_wait: bool, timeout
         return 0
 
     def begin(url: str) -> tuple[str, int]:
-        send_hints(url, quarantine.retry(state.store, lost, new_id, event).freed, event)
+        send_hints(url, quarantine.retry(state.store, lost, new_id, event).freed)
         return new_id, 0
 
     return show_result(state, followed(state, begin, timeout_s), as_json=as_json)
