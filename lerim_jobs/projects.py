@@ -19,7 +19,7 @@ __all__ = ["PROJECTS", "Project", "active_projects", "project_stream"]
 
 
 class Project(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A folder whose sessions become memories. Which files it has is in `views/files.py`."""
+    """A folder whose sessions become memories. Which files it has is in `memory/files/states.py`."""
 
     project_id: str
     name: str

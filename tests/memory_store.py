@@ -206,8 +206,9 @@ class MemoryStore:
     def doc(self, view: str, key: str) -> bytes | None:
         return self._docs.get((view, key))
 
-    def docs(self, view: str) -> list[tuple[str, bytes]]:
-        return sorted((key, value) for (name, key), value in list(self._docs.items()) if name == view)
+    def docs(self, view: str, prefix: str = "") -> list[tuple[str, bytes]]:
+        found = ((key, value) for (name, key), value in list(self._docs.items()) if name == view)
+        return sorted((key, value) for key, value in found if key.startswith(prefix))
 
     def doc_views(self) -> list[str]:
         return sorted({view for view, _ in self._docs})

@@ -11,7 +11,19 @@ import msgspec
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.store import Store, Tx
 
-__all__ = ["CHECKPOINTS", "View", "catch_up", "find", "fold_all", "note_rewritten", "peek", "rebuild"]
+__all__ = [
+    "CHECKPOINTS",
+    "View",
+    "catch_up",
+    "find",
+    "fold_all",
+    "fold_part",
+    "note_rewritten",
+    "parts_of",
+    "peek",
+    "rebuild",
+    "views_in",
+]
 
 S = TypeVar("S")
 CHECKPOINTS = "_checkpoints"
@@ -24,7 +36,8 @@ class View(msgspec.Struct, Generic[S], frozen=True):
 
     `apply` gives the document after an event, None to have none. Raise `version` whenever `apply` or `shape` changes:
     the documents are then rebuilt from position 0. An event about several documents is split by `spread` into one row
-    for each of them.
+    for each of them. With `part`, a name without `/`, documents of one part can be read without the others: each is kept
+    a second time, under its part, so such a view is for small documents.
     """
 
     name: str
@@ -34,6 +47,12 @@ class View(msgspec.Struct, Generic[S], frozen=True):
     key: Callable[[Recorded], str]
     apply: Callable[[S | None, Recorded], S | None]
     spread: Callable[[Recorded], list[tuple[str, Recorded]]] | None = None
+    part: Callable[[S], str] | None = None
+
+
+def parts_of(view_name: str) -> str:
+    """Where the documents of a view lie by their parts: the key is `part/key`."""
+    return f"{view_name}.parts"
 
 
 def catch_up(store: Store, view: View[S]) -> None:
@@ -49,10 +68,16 @@ def catch_up(store: Store, view: View[S]) -> None:
             if _checkpoint(stored, view) != seen or tx.doc(CHECKPOINTS, _REWRITTEN) != rewritten:
                 continue  # another one was quicker, or what was read is no longer what the log says
             if seen == 0:
-                tx.clear_docs(view.name)
-            for key, value in _folded(view, batch, lambda key: tx.doc(view.name, key)).items():
-                tx.put_doc(view.name, key, None if value is None else msgspec.json.encode(value))
+                _clear(tx, view)
+            for key, (before, after) in _folded(view, batch, lambda key: tx.doc(view.name, key)).items():
+                _save(tx, view, key, before, after)
             tx.put_doc(CHECKPOINTS, view.name, msgspec.json.encode([view.version, batch[-1].position]))
+
+
+def views_in(store: Store) -> set[str]:
+    """Where read models keep their documents: all of these can be made again from the log."""
+    names = {name for name, _ in store.docs(CHECKPOINTS)}
+    return names | {parts_of(name) for name in names}
 
 
 def note_rewritten(tx: Tx) -> None:
@@ -63,7 +88,7 @@ def note_rewritten(tx: Tx) -> None:
 def rebuild(store: Store, view: View[S]) -> None:
     """Throw the documents away and fold the whole log again."""
     with store.write() as tx:
-        tx.clear_docs(view.name)
+        _clear(tx, view)
         tx.put_doc(CHECKPOINTS, view.name, None)
     catch_up(store, view)
 
@@ -73,6 +98,13 @@ def fold_all(store: Store, view: View[S]) -> dict[str, S]:
     catch_up(store, view)
     decoder = msgspec.json.Decoder(view.shape)
     return {key: decoder.decode(value) for key, value in store.docs(view.name)}
+
+
+def fold_part(store: Store, view: View[S], part: str) -> dict[str, S]:
+    """The documents of one part, by key, after catching up; those of other parts are not read."""
+    catch_up(store, view)
+    decoder, under = msgspec.json.Decoder(view.shape), f"{part}/"
+    return {key.removeprefix(under): decoder.decode(value) for key, value in store.docs(parts_of(view.name), under)}
 
 
 def find(store: Store, view: View[S], key: str) -> S | None:
@@ -93,14 +125,36 @@ def _checkpoint(stored: bytes | None, view: View[S]) -> int:
     return position if version == view.version else 0
 
 
-def _folded(view: View[S], batch: list[Recorded], load: Callable[[str], bytes | None]) -> dict[str, S | None]:
+def _clear(tx: Tx, view: View[S]) -> None:
+    tx.clear_docs(view.name)
+    tx.clear_docs(parts_of(view.name))
+
+
+def _save(tx: Tx, view: View[S], key: str, before: S | None, after: S | None) -> None:
+    value = None if after is None else msgspec.json.encode(after)
+    tx.put_doc(view.name, key, value)
+    if view.part is None:
+        return
+    old, new = (None if state is None else f"{view.part(state)}/{key}" for state in (before, after))
+    if old and old != new:
+        tx.put_doc(parts_of(view.name), old, None)
+    if new:
+        tx.put_doc(parts_of(view.name), new, value)
+
+
+def _folded(
+    view: View[S], batch: list[Recorded], load: Callable[[str], bytes | None]
+) -> dict[str, tuple[S | None, S | None]]:
+    """What each document was before these events, and what it is after them."""
     decoder = msgspec.json.Decoder(view.shape)
-    changed: dict[str, S | None] = {}
+    changed: dict[str, tuple[S | None, S | None]] = {}
     for key, row in _keyed(view, batch):
         if key not in changed:
             stored = load(key)
-            changed[key] = decoder.decode(stored) if stored else None
-        changed[key] = view.apply(changed[key], row)
+            before = decoder.decode(stored) if stored else None
+            changed[key] = (before, before)
+        before, now = changed[key]
+        changed[key] = (before, view.apply(now, row))
     return changed
 
 

@@ -227,10 +227,10 @@ class SqliteStore:
         rows = self._query("SELECT value FROM docs WHERE view=? AND key=?", view, key)
         return rows[0][0] if rows else None
 
-    def docs(self, view: str) -> list[tuple[str, bytes]]:
-        return [
-            (key, value) for key, value in self._query("SELECT key, value FROM docs WHERE view=? ORDER BY key", view)
-        ]
+    def docs(self, view: str, prefix: str = "") -> list[tuple[str, bytes]]:
+        # No character of any key is above the byte FF.
+        sql = "SELECT key, value FROM docs WHERE view=?1 AND key>=?2 AND key<?2||CAST(x'FF' AS TEXT) ORDER BY key"
+        return [(key, value) for key, value in self._query(sql, view, prefix)]
 
     def doc_views(self) -> list[str]:
         return [view for (view,) in self._query("SELECT DISTINCT view FROM docs ORDER BY view")]

@@ -1,8 +1,8 @@
-"""What every event store can do; `memory.py` and `sqlite.py` do it, and one contract suite checks them.
+"""What every event store can do; `sqlite.py` does it, so does the one of the tests, and one contract suite checks them.
 
 A write transaction is exclusive among all writers, so read-then-write inside `with store.write() as tx` is safe.
 Claims and read models are plain rows beside the events and change in the same transaction; their rules live in
-`jobs/claims.py` and `views/`, never here.
+`jobs/claims.py` and in the read models of each room, never here.
 """
 
 from __future__ import annotations
@@ -304,8 +304,8 @@ class Store(Protocol):
 
     def doc(self, view: str, key: str) -> bytes | None: ...
 
-    def docs(self, view: str) -> list[tuple[str, bytes]]:
-        """All documents of a view, sorted by key."""
+    def docs(self, view: str, prefix: str = "") -> list[tuple[str, bytes]]:
+        """Documents of a view whose key begins so, sorted by key; no others are read."""
         ...
 
     def doc_views(self) -> list[str]:

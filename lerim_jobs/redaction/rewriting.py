@@ -12,7 +12,7 @@ from lerim_jobs.errors import BadInput, ConflictError, CorruptLog
 from lerim_jobs.jobs.rebuilding import rebuild_job
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import MemoryRedacted, RedactionApplied
-from lerim_jobs.log.projection import CHECKPOINTS, note_rewritten
+from lerim_jobs.log.projection import CHECKPOINTS, note_rewritten, views_in
 from lerim_jobs.log.store import Store, Tx
 from lerim_jobs.memory.files import looks as marks
 from lerim_jobs.memory.memory import REDACTED
@@ -64,7 +64,7 @@ class LogRedaction:
 
     def begin(self, tx: Tx) -> None:
         """Nobody may be at work: what a worker holds in memory would be written back behind us."""
-        self._views = {name for name, _ in self._store.docs(CHECKPOINTS)}
+        self._views = views_in(self._store)
         now = tx.now_ms()
         for row in self._store.running_stages():
             if row.lease_until_ms > now and self._alive(row.owner or "") is not False:

@@ -225,6 +225,17 @@ def test_documents_are_replaced_listed_in_order_and_deleted(store: Store) -> Non
     assert (store.docs("view"), store.docs("other")) == ([], [("a", b"x")])
 
 
+def test_documents_whose_key_begins_alike_are_read_alone(store: Store) -> None:
+    keys = ["p/", "p/a", "p/\U0010ffff", "p/ü", "p0", "p", "P/a", "p%a", "o\U0010ffff"]
+    with store.write() as tx:
+        for key in keys:
+            tx.put_doc("view", key, key.encode())
+        tx.put_doc("other", "p/a", b"x")
+    assert store.docs("view", "p/") == [(key, key.encode()) for key in ("p/", "p/a", "p/ü", "p/\U0010ffff")]
+    assert store.docs("view", "p%") == [("p%a", b"p%a")]
+    assert [key for key, _ in store.docs("view")] == sorted(keys)
+
+
 def test_many_threads_append_to_one_stream_without_gap_or_loss(store: Store) -> None:
     def work() -> None:
         for _ in range(20):

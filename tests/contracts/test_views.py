@@ -12,10 +12,21 @@ import pytest
 
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import ProjectAdded, ProjectRemoved, SessionExtracted, SessionIndexed, SessionScheduled
-from lerim_jobs.log.projection import catch_up, find, fold_all, note_rewritten, rebuild
+from lerim_jobs.log.projection import (
+    CHECKPOINTS,
+    View,
+    catch_up,
+    find,
+    fold_all,
+    fold_part,
+    note_rewritten,
+    parts_of,
+    rebuild,
+    views_in,
+)
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import Store, Tx
-from lerim_jobs.projects import PROJECTS, active_projects
+from lerim_jobs.projects import PROJECTS, Project, active_projects
 from lerim_jobs.sessions.session import SESSIONS
 from tests.memory_store import MemoryStore
 
@@ -75,6 +86,48 @@ def test_a_raised_version_rebuilds_by_itself(store: Store) -> None:
         tx.put_doc("projects", "1", b'{"project_id":"1","name":"stale","path":"/","host":"h"}')
     renewed = msgspec.structs.replace(PROJECTS, version=PROJECTS.version + 1)
     assert fold_all(store, renewed)["1"].name == "a"
+
+
+def by_host(version: int = 1) -> View[Project]:
+    """Projects by the host they lie on; a removed one leaves no document."""
+    return msgspec.structs.replace(
+        PROJECTS,
+        name="by-host",
+        version=version,
+        apply=lambda project, row: None if row.type == "ProjectRemoved" else PROJECTS.apply(project, row),
+        part=lambda project: project.host,
+    )
+
+
+def test_a_part_is_read_alone_and_follows_its_documents(store: Store) -> None:
+    for key, host in (("1", "a"), ("2", "b"), ("3", "b"), ("4", "b2")):
+        store.append(f"project-{key}", [ProjectAdded(key, f"name {key}", "/p", host)])
+    view = by_host()
+    assert {host: list(fold_part(store, view, host)) for host in ("a", "b", "b2", "c")} == {
+        **{"a": ["1"], "b": ["2", "3"]},
+        **{"b2": ["4"], "c": []},
+    }
+    store.append("project-2", [ProjectRemoved("2")])
+    store.append("project-3", [ProjectAdded("3", "moved", "/q", "a")])
+    assert {key: one.name for key, one in fold_part(store, view, "a").items()} == {"1": "name 1", "3": "moved"}
+    assert fold_part(store, view, "b") == {}
+    assert fold_all(store, view) == {**fold_part(store, view, "a"), **fold_part(store, view, "b2")}
+    before = store.docs(parts_of(view.name))
+    with store.write() as tx:
+        tx.put_doc(parts_of(view.name), "a/9", before[0][1])
+    rebuild(store, view)
+    assert store.docs(parts_of(view.name)) == before
+    with store.write() as tx:
+        tx.put_doc(parts_of(view.name), "a/9", before[0][1])
+    assert list(fold_part(store, by_host(version=2), "a")) == ["1", "3"]
+
+
+def test_parts_are_among_what_can_be_made_again(store: Store) -> None:
+    store.append("project-1", [ProjectAdded("1", "a", "/a", "h")])
+    catch_up(store, by_host())
+    with store.write() as tx:
+        tx.put_doc("paused", "all", b"1")
+    assert set(store.doc_views()) - views_in(store) == {CHECKPOINTS, "paused"}
 
 
 def test_several_readers_catching_up_at_once_apply_each_event_once(store: Store) -> None:

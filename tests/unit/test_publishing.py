@@ -15,6 +15,7 @@ import pytest
 from lerim_jobs.errors import BadInput
 from lerim_jobs.ids import digest
 from lerim_jobs.log.events import (
+    MemoryAdded,
     MemoryArchived,
     MemoryEdited,
     MemoryMerged,
@@ -30,6 +31,7 @@ from lerim_jobs.memory.files.states import FILES, files_of
 from lerim_jobs.memory.files.survey import needs_publish
 from lerim_jobs.memory.stored import MEMORIES
 from lerim_jobs.projects import PROJECTS
+from tests.memory_store import MemoryStore
 from tests.projects import Shop, problems
 
 
@@ -340,6 +342,34 @@ def test_one_change_reads_and_writes_one_file(shop: Shop, monkeypatch: pytest.Mo
     assert shop.publish() == {"written": 1}
     assert {name: len(calls) for name, calls in touched.items()} == {"read": 1, "rendered": 1, "written": 1}
     assert touched["written"][0][0] == shop.path("m7")
+
+
+class CountingStore(MemoryStore):
+    """Counts the documents of read models that were read."""
+
+    read_documents = 0
+
+    def docs(self, view: str, prefix: str = "") -> list[tuple[str, bytes]]:
+        found = super().docs(view, prefix)
+        self.read_documents += len(found)
+        return found
+
+
+def test_looking_at_one_project_reads_no_documents_of_others(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, CountingStore())
+    store: Any = shop.store
+    shop.add("mine")
+    shop.publish()
+    shop.settle()
+    for number in range(50):
+        added = MemoryAdded(f"m{number}", f"other-{number % 5}", "insight", "T", "B", 0.8)
+        store.append(f"memory-m{number}", [added])
+    assert not needs_publish(store, shop.project)
+    store.read_documents = 0
+    assert not needs_publish(store, shop.project)
+    assert store.read_documents <= len(["project", "state of its memory", "look of its file"])
+    shop.append("mine", MemoryUpdated("mine", "New", "B", 0.5))
+    assert needs_publish(store, shop.project)
 
 
 def test_a_change_that_cannot_be_seen_from_outside_is_noticed_while_the_file_is_fresh(shop: Shop) -> None:

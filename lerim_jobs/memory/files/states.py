@@ -18,7 +18,7 @@ from lerim_jobs.log.events import (
     MemoryStatus,
     ProjectPublished,
 )
-from lerim_jobs.log.projection import View, catch_up, fold_all
+from lerim_jobs.log.projection import View, catch_up, fold_part
 from lerim_jobs.log.store import Store
 
 __all__ = ["FILES", "FileState", "file_states", "files_of"]
@@ -45,8 +45,8 @@ class FileState(msgspec.Struct, frozen=True, array_like=True):
 
 
 def file_states(store: Store, project_id: str) -> dict[str, FileState]:
-    """Every memory of the project, by id."""
-    return {key: state for key, state in fold_all(store, FILES).items() if state.project_id == project_id}
+    """Every memory of the project, by id; those of other projects are not read."""
+    return fold_part(store, FILES, project_id)
 
 
 def files_of(store: Store, memory_ids: list[str]) -> dict[str, FileState]:
@@ -95,10 +95,11 @@ def _spread(row: Recorded) -> list[tuple[str, Recorded]]:
 
 FILES: View[FileState] = View(
     name="files",
-    version=1,
+    version=2,
     shape=FileState,
     types=(*(kind.__name__ for kind in get_args(MemoryEvent)), ProjectPublished.__name__),
     key=lambda row: row.stream,
     apply=_apply,
     spread=_spread,
+    part=lambda state: state.project_id,
 )
