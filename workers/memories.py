@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
 
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory
-from lerim_jobs.memory.search.index import SearchIndex, search_memories
+from lerim_jobs.memory.search.index import SearchIndex, newest_memories, search_memories
 from lerim_jobs.memory.stored import load_memories
 from lerim_jobs.paths import Home
 
@@ -26,6 +25,7 @@ class Memories:
         self._index.catch_up()
         self._project_ids = list(project_ids) if project_ids is not None else None
         self._loaded: dict[str, Memory] = {}
+        self.by_id: Mapping[str, Memory] = _ById(self)
 
     def search(self, query: str, limit: int) -> list[Memory]:
         """Active memories, the best match first."""
@@ -36,14 +36,14 @@ class Memories:
         """One memory, archived or not."""
         return next(iter(self._those([memory_id])), None)
 
-    @cached_property
-    def by_id(self) -> Mapping[str, Memory]:
+    def all(self) -> list[Memory]:
         """All of them: for checks, which compare each with each, and for keeping a project clean."""
         rows = self._index.known(["memory_id"], project_ids=self._project_ids)
-        return {memory.memory_id: memory for memory in self._those([str(memory_id) for (memory_id,) in rows])}
+        return self._those([str(memory_id) for (memory_id,) in rows])
 
     def _those(self, memory_ids: Sequence[str]) -> list[Memory]:
-        self._kept(load_memories(self._store, [one for one in memory_ids if one not in self._loaded]))
+        if missing := [one for one in memory_ids if one not in self._loaded]:
+            self._kept(load_memories(self._store, missing))
         found = (self._loaded.get(memory_id) for memory_id in memory_ids)
         return [one for one in found if one and (self._project_ids is None or one.project_id in self._project_ids)]
 
@@ -54,12 +54,32 @@ class Memories:
         """Active memories that a session's own words prove, summaries aside, the newest first."""
         mine = [
             one
-            for one in self.by_id.values()
+            for one in self._those(self._index.quoting(stream))
             if one.status == "active" and one.kind != "summary" and any(quote.stream == stream for quote in one.quotes)
         ]
         return sorted(mine, key=lambda one: (-one.updated_ms, one.memory_id))[:limit]
 
     def list(self, kind: str | None, limit: int) -> list[Memory]:
         """Active memories, the newest first."""
-        rows = self._index.known(["memory_id", "kind"], project_ids=self._project_ids, status="active")
-        return self._those([str(memory_id) for memory_id, its_kind in rows if kind in (None, its_kind)][:limit])
+        return self._kept(
+            newest_memories(self._index, self._store, project_ids=self._project_ids, kind=kind, limit=limit)
+        )
+
+
+class _ById(Mapping[str, Memory]):
+    """Memories by id: one is loaded when it is asked for, all when they are gone through."""
+
+    def __init__(self, memories: Memories) -> None:
+        self._memories = memories
+
+    def __getitem__(self, memory_id: str) -> Memory:
+        found = self._memories.read(memory_id)
+        if found is None:
+            raise KeyError(memory_id)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([one.memory_id for one in self._memories.all()])
+
+    def __len__(self) -> int:
+        return len(self._memories.all())

@@ -65,7 +65,7 @@ def find_memory(state: State, memory_id: str) -> Memory:
     found = find_ids(state.store, memory_id)
     if len(found) != 1:
         many = "several memories begin with" if found else "there is no memory"
-        raise BadInput(f"{many} {memory_id!r}: `lerim memory list` shows them")
+        raise BadInput(f"{many} {memory_id!r}: `lerim memory list --all` shows them")
     return load_memories(state.store, found)[0]
 
 

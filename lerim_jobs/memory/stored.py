@@ -1,4 +1,4 @@
-"""Memories as they are now, and the local full-text index over them."""
+"""Memories as they are now: all of them, some by their ids, ids by their beginning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def memory_stream(memory_id: str) -> str:
 
 
 def all_memories(store: Store, *, project_id: str | None = None) -> dict[str, Memory]:
-    """Every memory by id, archived and merged ones included; `project_id` narrows."""
+    """Every memory by id, archived and merged ones included; `project_id` narrows the result, not what is read."""
     memories = fold_all(store, MEMORIES)
     return {key: memory for key, memory in memories.items() if project_id in (None, memory.project_id)}
 
@@ -35,11 +35,11 @@ def load_memories(store: Store, memory_ids: Iterable[str]) -> list[Memory]:
 
 
 def find_ids(store: Store, beginning: str) -> list[str]:
-    """The id itself when there is one, else every id that begins so. The memories are not read."""
+    """The id itself when there is one, else every id that begins so; no other memories are read."""
     catch_up(store, MEMORIES)
     if not beginning or store.doc(MEMORIES.name, beginning) is not None:
         return [beginning] if beginning else []
-    return [key for key, _ in store.docs(MEMORIES.name) if key.startswith(beginning)]
+    return [key for key, _ in store.docs(MEMORIES.name, beginning)]
 
 
 MEMORIES: View[Memory] = View(

@@ -191,16 +191,15 @@ def _restart(worker: TemporaryWorker, restarts: int, state: State) -> None:
 
 
 def _print_answer(state: State, line: JobLine) -> None:
-    from lerim_jobs.memory.stored import all_memories
+    from lerim_jobs.memory.stored import load_memories
 
     print_line(str(line.result["answer"]))
     cited = line.result.get("citations", [])
     if cited:
-        memories = all_memories(state.store)
+        titles = {one.memory_id: one.title for one in load_memories(state.store, cited)}
         print_line()
         for memory_id in cited:
-            title = memories[memory_id].title if memory_id in memories else ""
-            print_line(f"[{memory_id}] {title}")
+            print_line(f"[{memory_id}] {titles.get(memory_id, '')}")
 
 
 def _print_counts(line: JobLine) -> None:

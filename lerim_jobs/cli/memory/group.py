@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,8 +17,10 @@ from lerim_jobs.cli.state import State, find_project, open_state
 from lerim_jobs.log.projection import fold_all
 from lerim_jobs.memory.files.states import files_of
 from lerim_jobs.memory.memory import Memory
-from lerim_jobs.memory.stored import all_memories
 from lerim_jobs.projects import PROJECTS
+
+if TYPE_CHECKING:
+    from lerim_jobs.memory.search.index import SearchIndex
 
 __all__ = ["memory"]
 
@@ -42,14 +45,19 @@ def list_memories(
     name: str | None, kind: str | None, everything: bool, as_of: str | None, limit: int, as_json: bool
 ) -> None:
     """Show memories, the newest first."""
+    from lerim_jobs.memory.search.index import newest_memories
+
     state = open_state()
-    project_id = find_project(state, name).project_id if name else None
-    found = [
-        one
-        for one in _known(state, project_id, as_of).values()
-        if (everything or one.status == "active") and kind in (None, one.kind)
-    ]
-    _print(state, sorted(found, key=lambda one: (-one.updated_ms, one.memory_id))[:limit], as_json)
+    projects = [find_project(state, name).project_id] if name else None
+    if as_of:
+        then = _then(state, as_of, projects)
+        wanted = (one for one in then if (everything or one.status == "active") and kind in (None, one.kind))
+        found = sorted(wanted, key=lambda one: (-one.updated_ms, one.memory_id))[:limit]
+    else:
+        found = newest_memories(
+            _index(state), state.store, project_ids=projects, kind=kind, everything=everything, limit=limit
+        )
+    _print(state, found, as_json)
 
 
 @memory.command()
@@ -60,7 +68,7 @@ def list_memories(
 @json_option
 def search(query: str, name: str | None, as_of: str | None, limit: int, as_json: bool) -> None:
     """Find memories by their words, the best match first."""
-    from lerim_jobs.memory.search.index import SearchIndex, search_memories
+    from lerim_jobs.memory.search.index import search_memories
 
     state = open_state()
     projects = [find_project(state, name).project_id] if name else None
@@ -69,18 +77,21 @@ def search(query: str, name: str | None, as_of: str | None, limit: int, as_json:
 
         _print(state, MemoriesThen(state.store, as_of_ms(as_of), project_ids=projects).search(query, limit), as_json)
         return
+    _print(state, search_memories(_index(state), state.store, query, project_ids=projects, limit=limit), as_json)
+
+
+def _index(state: State) -> SearchIndex:
+    from lerim_jobs.memory.search.index import SearchIndex
+
     index = SearchIndex(state.home.search, state.store)
     index.catch_up()
-    _print(state, search_memories(index, state.store, query, project_ids=projects, limit=limit), as_json)
+    return index
 
 
-def _known(state: State, project_id: str | None, as_of: str | None) -> dict[str, Memory]:
-    """The memories now, or as they were."""
-    if not as_of:
-        return all_memories(state.store, project_id=project_id)
+def _then(state: State, as_of: str, projects: list[str] | None) -> Iterable[Memory]:
     from lerim_jobs.memory.search.asof import as_of_ms, memories_at
 
-    return memories_at(state.store, as_of_ms(as_of), project_ids=[project_id] if project_id else None)
+    return memories_at(state.store, as_of_ms(as_of), project_ids=projects).values()
 
 
 def _print(state: State, memories: Iterable[Memory], as_json: bool) -> None:

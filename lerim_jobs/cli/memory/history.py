@@ -10,24 +10,15 @@ import click
 import msgspec
 
 from lerim_jobs.cli.output import emit, json_option, note, print_line, table
-from lerim_jobs.cli.state import State, open_state
+from lerim_jobs.cli.state import State, find_memory, open_state
 from lerim_jobs.clock import iso
 from lerim_jobs.errors import EXIT_DONE, EXIT_PARTIAL, BadInput, JobsError
 from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.log.projection import find
 from lerim_jobs.memory.history.undo import Undo, UndoPlan, of_job, of_memory, undo
-from lerim_jobs.memory.stored import all_memories, memory_stream
+from lerim_jobs.memory.stored import memory_stream
 
-__all__ = ["find_memory", "history_command", "publish_quietly", "undo_job", "undo_memory"]
-
-
-def find_memory(state: State, beginning: str) -> str:
-    """The one memory whose id begins so. Raises BadInput."""
-    found = [key for key in all_memories(state.store) if key.startswith(beginning)]
-    if len(found) != 1 or not beginning:
-        many = "several memories begin with" if found else "there is no memory"
-        raise BadInput(f"{many} {beginning!r}: `lerim memory list --all` shows them")
-    return found[0]
+__all__ = ["history_command", "publish_quietly", "undo_job", "undo_memory"]
 
 
 @click.command("history")
@@ -38,7 +29,7 @@ def history_command(memory_id: str, as_json: bool) -> None:
     from lerim_jobs.memory.history.told import history
 
     state = open_state()
-    full_id = find_memory(state, memory_id)
+    full_id = find_memory(state, memory_id).memory_id
     for change in history(state.store.read(memory_stream(full_id))):
         if as_json:
             about: dict[str, Any] = msgspec.to_builtins(change)
@@ -64,8 +55,9 @@ def undo_memory(memory_id: str, to_version: int | None, as_json: bool) -> int:
     Undoing a merge at the memory that survived brings those back that went into it.
     """
     state = open_state()
-    full_id = find_memory(state, memory_id)
-    publish_quietly(state, [all_memories(state.store)[full_id].project_id])
+    found = find_memory(state, memory_id)
+    full_id = found.memory_id
+    publish_quietly(state, [found.project_id])
     return _undo(state, lambda: of_memory(state.store, full_id, to_version=to_version), dry_run=False, as_json=as_json)
 
 

@@ -7,9 +7,9 @@ import sys
 import click
 import msgspec
 
-from lerim_jobs.cli.memory.history import find_memory, publish_quietly
+from lerim_jobs.cli.memory.history import publish_quietly
 from lerim_jobs.cli.output import emit, json_option, note, print_line
-from lerim_jobs.cli.state import open_state
+from lerim_jobs.cli.state import find_memory, open_state
 from lerim_jobs.errors import EXIT_DONE, EXIT_PARTIAL, BadInput
 
 __all__ = ["redact_command"]
@@ -32,7 +32,7 @@ def redact_command(memory_id: str | None, pattern: str | None, dry_run: bool, ye
     if (memory_id is None) == (pattern is None):
         raise BadInput("name a memory or give --pattern, one of them")
     state = open_state()
-    full_id = find_memory(state, memory_id) if memory_id else None
+    full_id = find_memory(state, memory_id).memory_id if memory_id else None
     if full_id:
         redaction = Redaction.of_memory(state.store, state.home, full_id)
     else:

@@ -28,7 +28,7 @@ from lerim_jobs.memory.search.ranking import COLUMNS, MOST_RANKED, Scorer, Tier,
 from lerim_jobs.memory.stored import MEMORIES, load_memories
 from lerim_jobs.sqlite import immediate
 
-__all__ = ["Document", "Hit", "SearchIndex", "index_of", "search_memories"]
+__all__ = ["Document", "Hit", "SearchIndex", "index_of", "newest_memories", "search_memories"]
 
 T = TypeVar("T")
 _COMMON = 500
@@ -96,6 +96,11 @@ class SearchIndex:
         with self._lock:
             return self._healing(lambda: list(self._db.execute(f"{sql} ORDER BY updated_ms DESC, memory_id", given)))
 
+    def quoting(self, stream: str) -> list[str]:
+        """Ids of the memories that quote a session, or once did."""
+        with self._lock:
+            return self._healing(lambda: self._quoting(stream))
+
     def put(self, documents: Iterable[Document]) -> None:
         """Write these, whatever the log says."""
         with self._lock, self._guarded(), immediate(self._db):
@@ -140,14 +145,17 @@ class SearchIndex:
         ids: dict[str, None] = {}
         for row in rows:
             if row.type == "SessionIndexed":
-                quoting = self._db.execute("SELECT memory_id FROM sources WHERE stream = ?", (row.stream,))
-                ids.update((memory_id, None) for (memory_id,) in quoting)
+                ids.update(dict.fromkeys(self._quoting(row.stream)))
             else:
                 # At its last change, so that rows are in the order of changes however far the index was behind.
                 ids.pop(MEMORIES.key(row), None)
                 ids[MEMORIES.key(row)] = None
         neighbours = Neighbours(store)
         return [Document(memory, neighbours.around(memory.quotes)) for memory in load_memories(store, ids)]
+
+    def _quoting(self, stream: str) -> list[str]:
+        found = self._db.execute("SELECT memory_id FROM sources WHERE stream = ?", (stream,))
+        return [str(memory_id) for (memory_id,) in found]
 
     def _of_this_log(self, store: Store) -> bool:
         """Whether the event at the index's position is the one that was there: a restored log may be another."""
@@ -278,6 +286,22 @@ def search_memories(
     """Active memories, the best match first; only the hits are loaded. People and agents search with this."""
     hits = index.search(query, project_ids=project_ids, limit=limit)
     return [one for one in load_memories(store, (hit.memory_id for hit in hits)) if one.status == "active"]
+
+
+def newest_memories(
+    index: SearchIndex,
+    store: Store,
+    *,
+    project_ids: Sequence[str] | None = None,
+    kind: str | None = None,
+    everything: bool = False,
+    limit: int,
+) -> list[Memory]:
+    """Active memories, or everything that ever was one, the newest change first; only what is listed is loaded."""
+    status = None if everything else "active"
+    rows = index.known(["memory_id", "kind"], project_ids=project_ids, status=status)
+    ids = [str(memory_id) for memory_id, its_kind in rows if kind in (None, its_kind)][:limit]
+    return [one for one in load_memories(store, ids) if status in (None, one.status)]
 
 
 def _scope(projects: Sequence[str], include_archived: bool) -> str:
