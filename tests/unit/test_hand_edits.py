@@ -107,6 +107,18 @@ def test_a_broken_file_is_named_with_its_line_and_left_alone(shop: Shop, old: st
     assert "line" in problems(shop.publish())
 
 
+@pytest.mark.parametrize(
+    "line", ["<<<<<<< HEAD", ">>>>>>> branch", "<!-- proof: everything below is written by lerim -->"]
+)
+def test_edits_of_a_memory_about_such_lines_are_read(shop: Shop, line: str) -> None:
+    shop.add("a", body=f"Look for\n{line}\nfirst.")
+    shop.publish()
+    shop.edit("a", "Look for", "Always look for")
+    assert shop.publish() == {"written": 1, "edited": 1}
+    assert shop.memories["a"].body == f"Always look for\n{line}\nfirst."
+    assert shop.publish() == {}
+
+
 def test_a_file_without_its_id_is_left_alone(shop: Shop) -> None:
     shop.add("a")
     shop.publish()

@@ -20,7 +20,7 @@ from lerim_jobs.log.events import (
     Quote,
 )
 from lerim_jobs.memory.checks import decay
-from lerim_jobs.memory.files.markdown import BadFile, Parsed, default_path, one_line, parse, proof, render
+from lerim_jobs.memory.files.markdown import BadFile, Parsed, clean, default_path, one_line, parse, proof, render
 from lerim_jobs.memory.files.merging import Content, Merged, content_of, merge, with_theirs
 from lerim_jobs.memory.memory import Memory, fold
 
@@ -147,19 +147,91 @@ def test_every_text_is_a_text_whatever_yaml_thinks() -> None:
     assert yaml.safe_load(front)["tags"] == words
 
 
-@settings(deadline=None)
+PROOF_LINE = "<!-- proof: everything below is written by lerim -->"
+MEANT_OTHERWISE = (
+    *("<<<<<<< HEAD", ">>>>>>> branch", "=======", "||||||| base", PROOF_LINE, f"{PROOF_LINE} ", "---", "--- ", "..."),
+    *("\\<<<<<<< HEAD", "\\\\>>>>>>> branch", f"\\{PROOF_LINE}", "\\", " <<<<<<< HEAD", "<<<<<<<", "<<<<<<<< HEAD"),
+    *(
+        "> we use tabs",
+        ">",
+        "# Heading",
+        "id: other",
+        "title: [",
+        "```",
+        "- [ ] do",
+        "\ufeff",
+        "\t",
+        "  ",
+        "words  ",
+        "",
+    ),
+)
+LINES = st.one_of(st.text(max_size=40), st.sampled_from(MEANT_OTHERWISE))
+LINE_ENDS = st.sampled_from(["\n", "\n", "\r\n", "\r", "\n\n", "\u2028", "\u2029", "\x85", "\x0c", "\x1e", " "])
+TEXTS = st.lists(st.tuples(LINES, LINE_ENDS), max_size=8).map(lambda parts: "".join(line + end for line, end in parts))
+SAID = st.builds(lambda text, where: msgspec.structs.replace(QUOTE, text=text, session_id=where), TEXTS, LINES)
+
+
+@settings(deadline=None, max_examples=300)
 @given(
-    title=st.text(min_size=1, max_size=150).filter(lambda text: one_line(text) != ""),
-    body=st.text(max_size=400).filter(lambda text: "proof:" not in text and "<<<<<<<" not in text),
-    tags=st.lists(st.text(min_size=1, max_size=30).filter(lambda text: one_line(text) != ""), max_size=5),
+    title=TEXTS.map(lambda text: text[:150]).filter(lambda text: one_line(text) != ""),
+    body=TEXTS,
+    quotes=st.lists(SAID, max_size=3),
+    tags=st.lists(LINES, max_size=5),
     confidence=st.floats(0, 1),
 )
-def test_what_is_written_is_read_back(title: str, body: str, tags: list[str], confidence: float) -> None:
-    memory = msgspec.structs.replace(folded(), title=title, body=body, tags=tags, confidence=confidence)
+def test_what_is_written_is_read_back(
+    title: str, body: str, quotes: list[Quote], tags: list[str], confidence: float
+) -> None:
+    memory = msgspec.structs.replace(folded(), title=title, body=body, quotes=quotes, tags=tags, confidence=confidence)
     found = parse(render(memory))
     assert isinstance(found, Parsed), found
+    assert (found.title, found.body) == (one_line(title), clean(body).strip())
     assert with_theirs(memory, found) == content_of(memory)
-    assert parse(render(memory).replace(b"\n", b"\r\n")) == found
+    again = parse(render(memory).replace(b"\n", b"\r\n"))
+    assert isinstance(again, Parsed)
+    assert with_theirs(memory, again) == content_of(memory)
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("<<<<<<< HEAD", "\\<<<<<<< HEAD"),
+        (">>>>>>> branch", "\\>>>>>>> branch"),
+        ("\\<<<<<<< HEAD", "\\\\<<<<<<< HEAD"),
+        (PROOF_LINE, f"\\{PROOF_LINE}"),
+        ("<<<<<<<", "<<<<<<<"),
+        ("\\n", "\\n"),
+    ],
+)
+def test_lines_that_mean_something_else_get_a_backslash_as_markdown_has_it(said: str, written: str) -> None:
+    memory = msgspec.structs.replace(folded(), body=f"Git writes\n{said}\nthere.")
+    text = render(memory).decode()
+    assert f"\nGit writes\n{written}\nthere.\n" in text
+    by_hand = parse(text.replace("there.", "there, or so.").encode())
+    assert isinstance(by_hand, Parsed)
+    assert with_theirs(memory, by_hand).body == f"Git writes\n{said}\nthere, or so."
+
+
+def test_what_git_left_in_a_file_is_told_from_words_about_it() -> None:
+    memory = msgspec.structs.replace(folded(), body="Never commit\n<<<<<<< HEAD\nanywhere.")
+    theirs = "<<<<<<< HEAD\nAnywhere.\n=======\nAt all.\n>>>>>>> side"
+    found = parse(render(memory).decode().replace("anywhere.", theirs).encode())
+    assert isinstance(found, BadFile)
+    assert (found.line, "backslash" in found.problem) == (21, True)
+
+
+@pytest.mark.parametrize("quotes", [[], [QUOTE]])
+def test_a_file_of_an_earlier_version_keeps_the_line_that_opens_our_part_where_it_is_the_memorys_own(
+    quotes: list[Quote],
+) -> None:
+    body = f"Files end with\n\n{PROOF_LINE}\n\nand the quotes."
+    memory = msgspec.structs.replace(folded(), body=body, quotes=quotes)
+    earlier = render(memory).replace(b"\\<!--", b"<!--")
+    for old, new in (("", ""), ("the quotes", "their quotes")):
+        found = parse(earlier.decode().replace(old, new).encode())
+        assert isinstance(found, Parsed)
+        assert with_theirs(memory, found).body == body.replace(old, new)
 
 
 @settings(deadline=None)

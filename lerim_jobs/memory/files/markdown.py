@@ -12,6 +12,7 @@ from lerim_jobs.clock import iso
 from lerim_jobs.ids import slug
 from lerim_jobs.log.events import MemoryKind
 from lerim_jobs.memory.files.front_matter import BadFile, dump, line_of, load
+from lerim_jobs.memory.files.markers import PROOF_MARKER, conflict_line, escaped, split_at_proof, unescaped
 from lerim_jobs.memory.memory import Memory
 
 __all__ = [
@@ -34,17 +35,16 @@ MAX_TITLE, MAX_BODY, MAX_TAGS = 200, 65_536, 32
 _FOLDERS = {"decision": "decisions", "summary": "summaries"}
 _KIND_OF = {"decisions": "decision", "summaries": "summary", "learnings": "insight"}
 _FENCE = "---\n"
-_PROOF = "\n<!-- proof: everything below is written by lerim -->\n"
 _HEADING = re.compile(r"#{1,6}[ \t]+(.+?)[ \t#]*(?:\n|$)")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_MERGE_MARKS = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 
 
 class Parsed(msgspec.Struct, frozen=True):
     """What a person can change in a file, and which memory it is. None: the file does not say.
 
-    `proof` is what stands below the mark that opens our part of the file.
+    `proof` is what stands below the line that opens our part of the file; `undivided` is the body with that line and all
+    below it, for a memory that has no proof: then the line is its own.
     """
 
     memory_id: str | None
@@ -56,6 +56,7 @@ class Parsed(msgspec.Struct, frozen=True):
     kind: MemoryKind | None = None
     status: str | None = None
     proof: str = ""
+    undivided: str | None = None
 
 
 def default_path(memory: Memory) -> str:
@@ -93,7 +94,7 @@ def render(memory: Memory) -> bytes:
         "merged_into": memory.merged_into,
     }
     front = dump({key: value for key, value in about.items() if value is not None})
-    text = f"{_FENCE}{front}{_FENCE}\n{clean(memory.body).strip()}\n{proof(memory)}"
+    text = f"{_FENCE}{front}{_FENCE}\n{escaped(clean(memory.body).strip())}\n{proof(memory)}"
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -101,13 +102,12 @@ def proof(memory: Memory) -> str:
     """Our part of the file: the quotes, or nothing."""
     if not memory.quotes:
         return ""
-    parts = [_PROOF]
+    parts = [f"\n{PROOF_MARKER}\n"]
     for quote in memory.quotes:
         said = "\n".join(f"> {line}" for line in clean(quote.text).split("\n"))
         when = f", {iso(quote.at_ms)}" if quote.at_ms else ""
-        parts.append(
-            f"\n{said}\n>\n> {quote.speaker} in {quote.agent} session {quote.session_id}, turn {quote.turn}{when}\n"
-        )
+        where = one_line(f"{quote.speaker} in {quote.agent} session {quote.session_id}, turn {quote.turn}{when}")
+        parts.append(f"\n{said}\n>\n> {where}\n")
     return "".join(parts)
 
 
@@ -119,10 +119,12 @@ def parse(data: bytes) -> Parsed | BadFile:
         text = clean(data.decode("utf-8-sig"))
     except UnicodeDecodeError as exc:
         return BadFile(data.count(b"\n", 0, exc.start) + 1, "it is not UTF-8 text")
-    if found := _MERGE_MARKS.search(text):
-        return BadFile(text.count("\n", 0, found.start()) + 1, "it has unresolved conflict marks of git")
+    if (line := conflict_line(text)) is not None:
+        return BadFile(
+            line, "it has conflict markers of git; resolve them, or put a backslash before those you write about"
+        )
     if not text.startswith(_FENCE):
-        return _written_by_hand({}, text.strip())
+        return _written_by_hand({}, unescaped(text.strip()))
     front, fence, rest = f"\n{text[len(_FENCE) :]}".partition(f"\n{_FENCE}")
     if not fence and text.endswith("\n---"):
         front, fence, rest = text[len(_FENCE) - 1 : -len("---")], _FENCE, ""
@@ -132,11 +134,13 @@ def parse(data: bytes) -> Parsed | BadFile:
     about = load(front)
     if isinstance(about, BadFile):
         return about
-    body, mark, below = rest.rpartition(_PROOF)
     given = _checked(about, front)
     if isinstance(given, BadFile):
         return given
-    return _written_by_hand(given, (body if mark else rest).strip(), below if mark else "")
+    body, below = split_at_proof(rest)
+    if below is not None:
+        given |= {"proof": unescaped(below), "undivided": unescaped(rest.strip())}
+    return _written_by_hand(given, unescaped(body.strip()))
 
 
 def one_line(text: str) -> str:
@@ -149,7 +153,7 @@ def clean(text: str) -> str:
     return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def _written_by_hand(given: dict[str, Any], body: str, below: str = "") -> Parsed | BadFile:
+def _written_by_hand(given: dict[str, Any], body: str) -> Parsed | BadFile:
     """A title that the front matter does not give is the first heading, which then leaves the body."""
     if len(body) > MAX_BODY:
         return BadFile(1, f"its body is longer than {MAX_BODY // 1024} KiB")
@@ -158,7 +162,7 @@ def _written_by_hand(given: dict[str, Any], body: str, below: str = "") -> Parse
         title = one_line(heading[1])
         if title and len(title) <= MAX_TITLE:
             given, body = {**given, "title": title}, body[heading.end() :].strip()
-    return Parsed(**{"memory_id": None, "version": None, "title": None, **given}, body=body, proof=below)
+    return Parsed(**{"memory_id": None, "version": None, "title": None, **given}, body=body)
 
 
 def _checked(about: dict[str, str | list[str]], front: str) -> dict[str, Any] | BadFile:

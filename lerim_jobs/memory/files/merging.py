@@ -36,7 +36,7 @@ class Merged(msgspec.Struct, frozen=True):
 
 def content_of(memory: Memory) -> Content:
     """As a file would say it."""
-    tags = list(dict.fromkeys(one_line(tag) for tag in memory.tags))
+    tags = [tag for tag in dict.fromkeys(map(one_line, memory.tags)) if tag]
     return Content(one_line(memory.title), clean(memory.body).strip(), memory.confidence, tags, memory.kind)
 
 
@@ -44,8 +44,11 @@ def with_theirs(base: Memory, found: Parsed) -> Content:
     """The base with everything the file says; words that were written below the proof join the body."""
     given = {name: getattr(found, name) for name in ("title", "confidence", "tags", "kind")}
     known = {name: value for name, value in given.items() if value is not None}
-    added = _below_the_proof(found.proof, proof(base))
-    body = "\n\n".join(part for part in (found.body, added) if part)
+    if found.undivided is not None and not base.quotes:
+        body = found.undivided
+    else:
+        added = _below_the_proof(found.proof, proof(base))
+        body = "\n\n".join(part for part in (found.body, added) if part)
     return msgspec.structs.replace(content_of(base), **known, body=body)
 
 
