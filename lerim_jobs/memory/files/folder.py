@@ -11,7 +11,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -24,11 +24,13 @@ from lerim_jobs.ids import digest
 __all__ = [
     "CONFLICT",
     "MAX_BYTES",
+    "Fsync",
     "LeftAlone",
     "Mark",
     "Scan",
     "discard",
     "exists",
+    "keep_names",
     "move",
     "read",
     "replace",
@@ -42,6 +44,13 @@ _TEMPORARY = re.compile(r"\.lerim-(?:(\d+)-)?[A-Za-z0-9_]+\.tmp")
 _STALE_S, _DEAD_STALE_S = 3600.0, 60.0
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters of a name that a terminal acts upon or does not show, and bytes that are no UTF-8."""
+
+
+Fsync = Callable[[int], None]
+"""Called with the descriptor of a file or folder: returns when what was written there outlives a power cut."""
+
+_CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)
+"""What file systems say that keep names without being asked, or cannot promise to."""
 
 
 class LeftAlone(Exception):
@@ -119,10 +128,11 @@ def move(folder: Path, path: str, to: str) -> None:
             os.rename(folder / path, folder / to)
 
 
-def replace(folder: Path, path: str, data: bytes, *, over: set[str]) -> bool:
+def replace(folder: Path, path: str, data: bytes, *, over: set[str], fsync: Fsync = os.fsync) -> bool:
     """Put the file there in one step; False: its bytes were these already. Raises LeftAlone.
 
-    What is there is only replaced when its digest is in `over`.
+    What is there is only replaced when its digest is in `over`. Its bytes outlive a power cut from then on, its name only
+    with `keep_names`.
     """
     target = folder / path
     with _leaving("written"):
@@ -136,7 +146,7 @@ def replace(folder: Path, path: str, data: bytes, *, over: set[str]) -> bool:
                 raise LeftAlone("it was changed just now: looked at again next time")
             mode = stat.S_IMODE(target.stat().st_mode)
         target.parent.mkdir(parents=True, exist_ok=True)
-        _swap(target, data, mode)
+        _swap(target, data, mode, fsync)
     return True
 
 
@@ -147,6 +157,18 @@ def discard(folder: Path, path: str, *, only: set[str] | None) -> None:
         if only is not None and digest(read(folder, path)) not in only:
             raise LeftAlone("it was changed by hand: left alone")
         (folder / path).unlink()
+
+
+def keep_names(folder: Path, paths: Iterable[str], fsync: Fsync = os.fsync) -> None:
+    """Let it outlive a power cut that these files are there, or are no more. Raises OSError.
+
+    Each folder they are in is synced once, and once each above it up to the project: it may be new as well.
+    """
+    project = folder.parent.parent
+    places = {place for path in paths for place in (folder / path).parents if place.is_relative_to(project)}
+    for place in sorted(places, key=lambda place: len(place.parts), reverse=True):
+        with suppress(FileNotFoundError):
+            _sync(place, fsync)
 
 
 def shown(path: str) -> str:
@@ -224,7 +246,18 @@ def _is_inside(folder: Path, path: str) -> bool:
     return os.path.commonpath([project, real]) == project and not (path and target.is_symlink())
 
 
-def _swap(target: Path, data: bytes, mode: int) -> None:
+def _sync(place: Path, fsync: Fsync) -> None:
+    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in _CANNOT_SYNC_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _swap(target: Path, data: bytes, mode: int, fsync: Fsync) -> None:
     """Write beside it and rename: a reader sees the old file or the new one, never half."""
     beside = target.with_name(f".lerim-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -234,7 +267,7 @@ def _swap(target: Path, data: bytes, mode: int) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            fsync(file.fileno())
         os.replace(beside, target)
     except BaseException:
         with suppress(OSError):

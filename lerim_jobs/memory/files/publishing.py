@@ -18,6 +18,7 @@ from lerim_jobs.log.projection import find
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.files import looks as marks
 from lerim_jobs.memory.files.changes import Changes, Known, Problem
+from lerim_jobs.memory.files.folder import Fsync
 from lerim_jobs.memory.files.hand_edits import read_changes
 from lerim_jobs.memory.files.states import file_states
 from lerim_jobs.memory.files.survey import Survey, checkout_of, survey
@@ -35,13 +36,14 @@ _COUNTS = ("added", "edited", "archived", "restored", "moved", "deleted", "confl
 
 
 def publish(
-    store: Store, project: Project, *, meta: Mapping[str, Any] | None = None
+    store: Store, project: Project, *, meta: Mapping[str, Any] | None = None, fsync: Fsync = os.fsync
 ) -> tuple[dict[str, Any], list[Effect]]:
     """Bring files and log together; returns what happened, and the events about files, which are not appended yet.
 
     What people did is appended here, before any file is written: files must never name a version that the log does not
     have. Each event expects its memory's version and says what the file says, so a repeat finds nothing left to append.
-    A crash later leaves files that the next publish recognises as its own. Raises BadInput when the project's folder is
+    A crash later leaves files that the next publish recognises as its own. On return the files outlive a power cut: one that
+    the log names and the disk has lost would look like somebody's deletion. Raises BadInput when the project's folder is
     gone, ConflictError when a memory moved meanwhile.
     """
     path = Path(project.path)
@@ -56,7 +58,7 @@ def publish(
     if changes.events:
         _append(store, changes, meta)
         states = file_states(store, project.project_id)
-    written = write(changes, states, lambda ids: load_memories(store, ids))
+    written = write(changes, states, lambda ids: load_memories(store, ids), fsync)
     _remember(store, changes)
     output = {
         "written": written.written,
@@ -67,14 +69,16 @@ def publish(
     return output, _effects(project, written.files, checkout)
 
 
-def publish_now(store: Store, project_id: str, *, meta: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def publish_now(
+    store: Store, project_id: str, *, meta: Mapping[str, Any] | None = None, fsync: Fsync = os.fsync
+) -> dict[str, Any]:
     """`publish` and commit, for a command; what moved meanwhile is looked at again. Raises BadInput, ConflictError."""
     for _ in range(_TRIES):
         project = find(store, PROJECTS, project_id)
         if project is None:
             raise BadInput(f"there is no project {project_id!r}")
         try:
-            output, effects = publish(store, project, meta=meta)
+            output, effects = publish(store, project, meta=meta, fsync=fsync)
             if effects:
                 with store.write() as tx:
                     for effect in effects:

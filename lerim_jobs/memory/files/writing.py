@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -13,7 +15,7 @@ from lerim_jobs.log.events import PublishedFile
 from lerim_jobs.memory.files import folder as disk
 from lerim_jobs.memory.files.changes import Changes, Problem
 from lerim_jobs.memory.files.edits import beside
-from lerim_jobs.memory.files.folder import LeftAlone
+from lerim_jobs.memory.files.folder import Fsync, LeftAlone
 from lerim_jobs.memory.files.markdown import ARCHIVED, default_path, render
 from lerim_jobs.memory.files.states import FileState
 from lerim_jobs.memory.memory import Memory
@@ -32,25 +34,23 @@ class Written(msgspec.Struct):
     problems: list[Problem] = []
 
 
-def write(changes: Changes, states: dict[str, FileState], load: Callable[[Sequence[str]], Sequence[Memory]]) -> Written:
-    """Bring the files to the state of the log. `states` are those after the changes were appended."""
-    result = Written()
+def write(
+    changes: Changes,
+    states: dict[str, FileState],
+    load: Callable[[Sequence[str]], Sequence[Memory]],
+    fsync: Fsync = os.fsync,
+) -> Written:
+    """Bring the files to the state of the log. `states` are those after the changes were appended.
+
+    Every file in the result outlives a power cut; where the disk does not promise that, there are none in it, and the
+    next publish finds them as they are.
+    """
+    writer = _Writer(changes, {state.path for state in states.values()} | set(changes.paths.values()), fsync)
     stale = [key for key, state in states.items() if _is_stale(changes, state)]
-    taken = {state.path for state in states.values()} | set(changes.paths.values())
     for start in range(0, len(stale), _BATCH):
         for memory in load(stale[start : start + _BATCH]):
-            state = states[memory.memory_id]
-            path = changes.paths.get(memory.memory_id, state.path)
-            try:
-                if memory.memory_id in changes.beside:
-                    _put_beside(changes, memory, state, path, result)
-                elif state.has_file or memory.memory_id in changes.paths:
-                    _put(changes, memory, state, path, taken, result)
-                else:
-                    _take_away(changes, memory, state, path, result)
-            except LeftAlone as why:
-                result.problems.append(Problem(disk.shown(path or default_path(memory)), str(why)))
-    return result
+            writer.bring(memory, states[memory.memory_id])
+    return writer.finished()
 
 
 def _is_stale(changes: Changes, state: FileState) -> bool:
@@ -63,47 +63,86 @@ def _is_stale(changes: Changes, state: FileState) -> bool:
     return state.version != state.published if state.has_file else state.path != ""
 
 
-def _put(changes: Changes, memory: Memory, state: FileState, path: str, taken: set[str], result: Written) -> None:
-    folder, key = changes.found.folder, memory.memory_id
-    if memory.status in ("undone", "redacted") or key in changes.gone:
-        _take_away(changes, memory, state, path, result)
-        return
-    wanted = _place(memory, path)
-    if wanted != path:
-        wanted = _free(folder, wanted, key, taken)
+@dataclass
+class _Writer:
+    """One pass over the folder. `taken` are paths that belong to a memory, `touched` those whose name came or went."""
+
+    changes: Changes
+    taken: set[str]
+    fsync: Fsync
+    result: Written = field(default_factory=Written)
+    touched: set[str] = field(default_factory=set)
+
+    def bring(self, memory: Memory, state: FileState) -> None:
+        """Bring one memory's file to what it should be, or say why not."""
+        path = self.changes.paths.get(memory.memory_id, state.path)
+        try:
+            if memory.memory_id in self.changes.beside:
+                self._put_beside(memory, state, path)
+            elif state.has_file or memory.memory_id in self.changes.paths:
+                self._put(memory, state, path)
+            else:
+                self._take_away(memory, state, path)
+        except LeftAlone as why:
+            self.result.problems.append(Problem(disk.shown(path or default_path(memory)), str(why)))
+
+    def finished(self) -> Written:
+        """What was done, once the disk keeps it."""
+        try:
+            disk.keep_names(self.changes.found.folder, self.touched, self.fsync)
+        except OSError as exc:
+            self.result.files = []
+            self.result.problems.append(
+                Problem(".", f"the disk did not confirm what was written: {exc.strerror}; tried again next time")
+            )
+        return self.result
+
+    def _put(self, memory: Memory, state: FileState, path: str) -> None:
+        changes, folder, key = self.changes, self.changes.found.folder, memory.memory_id
+        if memory.status in ("undone", "redacted") or key in changes.gone:
+            self._take_away(memory, state, path)
+            return
+        wanted = _place(memory, path)
+        if wanted != path:
+            wanted = _free(folder, wanted, key, self.taken)
+            if path:
+                self.touched.add(path)
+                disk.move(folder, path, wanted)
+            self.taken.add(wanted)
+        data = render(memory)
+        self._replace(wanted, data, {state.digest, changes.seen.get(key, "")})
+        self._clear_beside(memory, state, path)
+        file = PublishedFile(key, wanted, digest(data), memory.version)
+        if _state_of(file) != _state_of(state):
+            self.result.files.append(file)
+
+    def _replace(self, path: str, data: bytes, over: set[str]) -> None:
+        self.touched.add(path)
+        self.result.written += disk.replace(self.changes.found.folder, path, data, over=over, fsync=self.fsync)
+
+    def _take_away(self, memory: Memory, state: FileState, path: str) -> None:
+        """The memory has no file any more; one that somebody edited was left before."""
         if path:
-            disk.move(folder, path, wanted)
-        taken.add(wanted)
-    data = render(memory)
-    over = {state.digest, changes.seen.get(key, "")}
-    result.written += disk.replace(folder, wanted, data, over=over)
-    _clear_beside(changes, memory, state, path)
-    file = PublishedFile(key, wanted, digest(data), memory.version)
-    if _state_of(file) != _state_of(state):
-        result.files.append(file)
+            self.touched.add(path)
+            seen = self.changes.seen.get(state.memory_id, "")
+            disk.discard(self.changes.found.folder, path, only={state.digest, seen})
+            self.result.removed += state.memory_id not in self.changes.found.missing
+        self._clear_beside(memory, state, path)
+        self.result.files.append(PublishedFile(state.memory_id, "", "", state.version))
 
+    def _put_beside(self, memory: Memory, state: FileState, path: str) -> None:
+        over = {_digest_at(self.changes, memory.memory_id, state.conflict)}
+        self._replace(beside(path), render(memory), over)
+        file = PublishedFile(memory.memory_id, path, state.digest, state.published, memory.version)
+        self.result.files.append(file)
 
-def _take_away(changes: Changes, memory: Memory, state: FileState, path: str, result: Written) -> None:
-    """The memory has no file any more; one that somebody edited was left before."""
-    if path:
-        disk.discard(changes.found.folder, path, only={state.digest, changes.seen.get(state.memory_id, "")})
-        result.removed += state.memory_id not in changes.found.missing
-    _clear_beside(changes, memory, state, path)
-    result.files.append(PublishedFile(state.memory_id, "", "", state.version))
-
-
-def _put_beside(changes: Changes, memory: Memory, state: FileState, path: str, result: Written) -> None:
-    over = {_digest_at(changes, memory.memory_id, state.conflict)}
-    result.written += disk.replace(changes.found.folder, beside(path), render(memory), over=over)
-    result.files.append(PublishedFile(memory.memory_id, path, state.digest, state.published, memory.version))
-
-
-def _clear_beside(changes: Changes, memory: Memory, state: FileState, path: str) -> None:
-    """A conflict that is over needs no version of ours any more; one that a person changed is theirs and stays."""
-    if state.conflict and path:
-        only = None if memory.status == "redacted" else {_digest_at(changes, state.memory_id, state.conflict)}
-        with suppress(LeftAlone):
-            disk.discard(changes.found.folder, beside(path), only=only)
+    def _clear_beside(self, memory: Memory, state: FileState, path: str) -> None:
+        """A conflict that is over needs no version of ours any more; one that a person changed is theirs and stays."""
+        if state.conflict and path:
+            ours = {_digest_at(self.changes, state.memory_id, state.conflict)}
+            with suppress(LeftAlone):
+                only = None if memory.status == "redacted" else ours
+                disk.discard(self.changes.found.folder, beside(path), only=only)
 
 
 def _digest_at(changes: Changes, memory_id: str, version: int) -> str:
