@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["SECRETS", "core_of"]
+__all__ = ["PREFIXES", "SECRETS", "core_of"]
 
 SECRETS = {
     "openai": "sk-" + "Ab3" * 12,
@@ -37,6 +37,7 @@ SECRETS = {
     "aws secret": "aws_secret_access_key = " + "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
     "aws yaml": "aws_secret_access_key: " + "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
     "google oauth": "GOCSPX-" + "A1b2C3d4E5f6G7h8I9j0",
+    "google refresh": "1//0" + "gA1b2C3d4E5f6G7h8I9j0",
     "google access": "ya29." + "a0Ab1Cd2Ef3Gh4" * 3,
     "azure storage": "AccountKey=" + "A1b2" * 20 + "==",
     "azure client": "abc8Q~" + "A1b2C3" * 6,
@@ -48,6 +49,8 @@ SECRETS = {
     "twilio": "SK" + "0123456789abcdef" * 2,
     "mailgun": "key-" + "0123456789abcdef" * 2,
     "mailchimp": "0123456789abcdef" * 2 + "-us12",
+    "databricks": "dapi" + "0123456789abcdef" * 2,
+    "notion": "secret_" + "A1b2c3d4" * 6,
     "digitalocean": "dop_v1_" + "0123456789abcdef" * 4,
     "logfire": "pylf_v1_us_" + "A1b2c3d4" * 5,
     "basic header": "Authorization: Basic " + "dXNlcjpodW50ZXIy",
@@ -63,6 +66,15 @@ SECRETS = {
     "password with a slash": "mysql://root:hun/ter2@db/shop",
     "ssh key": "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OPENSSH PRIVATE KEY-----",
 }
+
+PREFIXES = """
+    sk- rk- pk-lf- gsk_ xai- pplx- r8_ hf_ npm_ nvapi- tgp_v1_ fw_ csk- ghp_ gho_ ghu_ ghs_ ghr_ github_pat_
+    glpat- gldt- glrt- glcbt- glptt- glft- glsoat- glagent- sk_live_ sk_test_ rk_live_ rk_test_ pk_live_ whsec_ sq0csp- sq0atp-
+    pypi- rubygems_ dckr_pat_ dop_v1_ doo_v1_ dor_v1_ HRKU- ATATT3 ATCTT3 figd_ lin_api_ ntn_ dp.pt. dp.st. hvs. hvb.
+    sntrys_ sntryu_ pylf_v phx_ sbp_ NRAK- glsa_ glc_ tskey- hcaik_ fo1_ shpat_ shpca_ shppa_ shpss_
+    xapp- xkeysib- pat-na1- GOCSPX- ya29. AGE-SECRET-KEY-
+""".split()
+"""What vendors put before random characters."""
 
 
 def core_of(secret: str) -> str:

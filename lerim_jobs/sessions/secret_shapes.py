@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["SHAPES", "SOLID_CHARS", "Shape"]
+__all__ = ["SHAPES", "SOLID_CHARS", "VENDOR_PREFIXES", "Shape"]
 
 
 class Shape(NamedTuple):
@@ -36,7 +36,7 @@ _NAME_HINTS = ("key", "token", "secret", "passw", "passphrase", "credential")
 _QUOTE = r"\\{0,2}[\"']"  # in the JSON of a tool call quotes have backslashes
 _VALUE = r"(?!\[REDACTED)[^\s\"'\\]"
 # Prefixes that vendors put before at least 16 random characters.
-_PREFIXES = (
+VENDOR_PREFIXES = (
     *("sk-", "rk-", "pk-lf-", "gsk_", "xai-", "pplx-", "r8_", "hf_", "npm_", "nvapi-", "tgp_v1_", "fw_", "csk-"),
     *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
     *("glpat-", "gldt-", "glrt-", "glcbt-", "glptt-", "glft-", "glsoat-", "glagent-"),
@@ -48,7 +48,7 @@ _PREFIXES = (
 )
 _LONG = re.compile(r"\b[A-Za-z0-9_.-]{19,}")
 _PREFIXED = re.compile(
-    rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, _PREFIXES))})(?=[a-z_.-]{{0,99}}[A-Z0-9])[A-Za-z0-9_.-]{{16,}}"
+    rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, VENDOR_PREFIXES))})(?=[a-z_.-]{{0,99}}[A-Z0-9])[A-Za-z0-9_.-]{{16,}}"
 )
 
 

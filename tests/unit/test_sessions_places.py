@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from lerim_jobs.config import Agent
 from lerim_jobs.errors import ConfigError
 from lerim_jobs.sessions import discovery, projects
+from lerim_jobs.sessions.secret_shapes import SHAPES, VENDOR_PREFIXES
 from lerim_jobs.sessions.secrets import redact, redact_all
 from lerim_jobs.sessions.transcript import Turn, find_quote
 from lerim_jobs.sessions.windows import CHARS_PER_TOKEN, cut
-from tests.planted import SECRETS, core_of
+from tests.planted import PREFIXES, SECRETS, core_of
 
 
 def test_usual_folders_are_found_and_missing_ones_are_no_error(tmp_path: Path) -> None:
@@ -129,6 +130,24 @@ def test_secrets_of_every_shape_are_taken_out(name: str) -> None:
         assert text.startswith("before ")
         assert "[REDACTED:" in text
         assert redact(text) == (text, 0)
+
+
+def test_every_row_of_the_table_has_a_secret_that_only_it_finds() -> None:
+    found = {
+        name: [shape for shape in SHAPES if (shape.inner or shape.pattern).search(f"before {secret} after")]
+        for name, secret in SECRETS.items()
+    }
+    assert all(found.values())
+    assert {shapes[0] for shapes in found.values() if len(shapes) == 1} == set(SHAPES)
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_keys_are_known_by_what_vendors_put_before_them(prefix: str) -> None:
+    assert redact(f"it is {prefix}A1b2c3d4e5f6g7h8i9 here") == ("it is [REDACTED:api-key] here", 1)
+
+
+def test_every_prefix_of_the_table_is_tried() -> None:
+    assert sorted(PREFIXES) == sorted(VENDOR_PREFIXES)
 
 
 def _one(redacted: tuple[list[str], int]) -> tuple[str, int]:
