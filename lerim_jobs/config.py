@@ -193,7 +193,7 @@ class Agent(Section, frozen=True):
 
 
 class Decay(Section, frozen=True):
-    """Confidence fades with the days since a memory was last used; see `memory/decay.py`."""
+    """Confidence fades with the days since a memory was last used; see `memory/checks/decay.py`."""
 
     enabled: bool = True
     decay_days: int = 180

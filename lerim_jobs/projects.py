@@ -30,7 +30,7 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     checkout: str = ""
     accessed_ms: dict[str, int] = {}
     curated: list[str] = []
-    """Marks of the batches of memories that a clean-up has seen as they are."""
+    """Keys of the batches of memories that a clean-up has seen as they are."""
 
 
 def project_stream(project_id: str) -> str:

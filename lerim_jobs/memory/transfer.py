@@ -18,9 +18,9 @@ from lerim_jobs.log.events import Event, MemoryAdded, MemoryArchived
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.by_hand import checked, same_content
 from lerim_jobs.memory.files import folder as disk
-from lerim_jobs.memory.files.hand_edits import new_memory
 from lerim_jobs.memory.files.markdown import ARCHIVED, KINDS, BadFile, default_path, parse, place, render
 from lerim_jobs.memory.files.merging import Content, content_of
+from lerim_jobs.memory.files.reading import new_memory
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.stored import all_memories, memory_stream
 

@@ -1,1 +1,1 @@
-"""The queue and the processes around it: hints over Redis, the embedded Redis, who is running."""
+"""Hints over Redis, and who is woken by them."""

@@ -14,7 +14,7 @@ from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import MemoryRedacted, RedactionApplied
 from lerim_jobs.log.projection import CHECKPOINTS, note_rewritten, views_in
 from lerim_jobs.log.store import Store, Tx
-from lerim_jobs.memory.files import looks as marks
+from lerim_jobs.memory.files import looks
 from lerim_jobs.memory.memory import REDACTED
 from lerim_jobs.memory.stored import memory_stream
 from lerim_jobs.redaction.needles import in_turn
@@ -96,7 +96,7 @@ class LogRedaction:
         """Read models of the log are made again from it when they are next read."""
         if not self._change:
             return value
-        if view in self._views or view == CHECKPOINTS or view.startswith(marks.PREFIX):
+        if view in self._views or view == CHECKPOINTS or view.startswith(looks.PREFIX):
             return None
         if (blob := value.decode("utf-8", "replace")) in moved:
             return moved[blob].encode()

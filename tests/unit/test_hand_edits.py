@@ -16,8 +16,8 @@ from lerim_jobs.log.events import (
     MemoryReverted,
     MemoryUpdated,
 )
-from lerim_jobs.memory.files.hand_edits import read_changes
 from lerim_jobs.memory.files.markdown import render
+from lerim_jobs.memory.files.reading import read_changes
 from lerim_jobs.memory.files.survey import needs_publish
 from lerim_jobs.memory.files.writing import write
 from tests.projects import Shop, problems
@@ -49,7 +49,7 @@ def test_every_field_can_be_edited_and_the_file_becomes_ours_again(shop: Shop) -
     assert shop.publish() == {}
 
 
-def test_white_space_line_ends_and_a_mark_are_no_edits_and_are_read_once(
+def test_white_space_line_ends_and_a_byte_order_mark_are_no_edits_and_are_read_once(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.add("a")

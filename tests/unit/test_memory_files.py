@@ -123,7 +123,7 @@ def test_a_yaml_bomb_is_refused_at_once() -> None:
     assert isinstance(parse(("---\n" + "\n".join(lines) + "\n---\n").encode()), BadFile)
 
 
-def test_line_ends_marks_and_control_characters_are_read_past() -> None:
+def test_line_ends_byte_order_marks_and_control_characters_are_read_past() -> None:
     memory = folded()
     plain = parse(render(memory))
     windows = b"\xef\xbb\xbf" + render(memory).replace(b"\n", b"\r\n")

@@ -8,7 +8,7 @@ import pytest
 
 from lerim_jobs.errors import ConfigError
 from lerim_jobs.log.events import Quote
-from lerim_jobs.memory.checks.batches import batches, mark
+from lerim_jobs.memory.checks.batches import batch_key, batches
 from lerim_jobs.memory.checks.proof import Refused, Witness, same_quote
 from lerim_jobs.memory.checks.similarity import Said, covered, same_fact, stems
 from lerim_jobs.memory.memory import Memory
@@ -170,10 +170,10 @@ def test_small_projects_are_one_batch_and_no_batch_is_too_large() -> None:
     assert max(map(len, batches(few, 3))) <= 3
 
 
-def test_a_mark_changes_with_any_memory() -> None:
+def test_the_key_of_a_batch_changes_with_any_memory() -> None:
     one, two = known(1, "a"), known(2, "b")
-    assert mark([one, two]) == mark([known(1, "a"), two])
-    assert len({mark([one, two]), mark([one]), mark([one, known(2, "b", version=2)])}) == 3
+    assert batch_key([one, two]) == batch_key([known(1, "a"), two])
+    assert len({batch_key([one, two]), batch_key([one]), batch_key([one, known(2, "b", version=2)])}) == 3
 
 
 @pytest.mark.parametrize(

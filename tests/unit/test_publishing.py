@@ -26,6 +26,7 @@ from lerim_jobs.log.events import (
     MemoryUpdated,
 )
 from lerim_jobs.log.projection import rebuild
+from lerim_jobs.memory.files import looks
 from lerim_jobs.memory.files.markdown import render
 from lerim_jobs.memory.files.publishing import publish_now
 from lerim_jobs.memory.files.states import FILES, files_of
@@ -295,7 +296,7 @@ def test_rebuilt_from_the_log_every_file_has_the_same_bytes(shop: Shop) -> None:
     assert len(before) == 5
     shutil.rmtree(shop.folder)
     with shop.store.write() as tx:
-        tx.clear_docs("marks-p")
+        tx.clear_docs(looks.view_of("p"))
     rebuild(shop.store, FILES)
     rebuild(shop.store, MEMORIES)
     rebuild(shop.store, PROJECTS)

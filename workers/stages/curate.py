@@ -15,7 +15,7 @@ import msgspec
 from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import ProjectCurated, ProposalRejected
 from lerim_jobs.log.projection import find
-from lerim_jobs.memory.checks.batches import batches, mark
+from lerim_jobs.memory.checks.batches import batch_key, batches
 from lerim_jobs.memory.checks.checks import Decided, check
 from lerim_jobs.memory.checks.decay import Decayed, decide
 from lerim_jobs.memory.memory import Memory
@@ -45,7 +45,7 @@ def run(ctx: StageContext) -> Outcome:
     gone = {decayed.memory_id for decayed in faded}
     planned = batches([one for one in active if one.memory_id not in gone], ctx.settings.memory.curate_batch)
     seen = set() if params.get("force") or project is None else set(project.curated)
-    waiting = [batch for batch in planned if mark(batch) not in seen]
+    waiting = [batch for batch in planned if batch_key(batch) not in seen]
     looked_at = waiting[: ctx.settings.memory.curate_batches]
     models = ctx.models()
     proposals = [proposal for batch in looked_at for proposal in curator.curate(models, batch)]
@@ -84,10 +84,10 @@ def run(ctx: StageContext) -> Outcome:
     rejected = [ProposalRejected(ctx.stage, one.action, one.title, one.reason) for one in verdict.rejected]
     if params.get("dry_run"):
         return Outcome(output, rejected=rejected)
-    marks = [mark(batch) for batch in planned if mark(batch) in seen or batch in looked_at]
+    keys = [batch_key(batch) for batch in planned if batch_key(batch) in seen or batch in looked_at]
     effects = verdict.effects
-    if project and marks != project.curated:
-        effects = [*effects, Effect(project_stream(project_id), [ProjectCurated(project_id, marks)])]
+    if project and keys != project.curated:
+        effects = [*effects, Effect(project_stream(project_id), [ProjectCurated(project_id, keys)])]
     return Outcome(output, effects, rejected=rejected)
 
 

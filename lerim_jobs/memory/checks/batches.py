@@ -12,7 +12,7 @@ from lerim_jobs.ids import digest
 from lerim_jobs.memory.checks.similarity import overlap, stems
 from lerim_jobs.memory.memory import Memory
 
-__all__ = ["batches", "mark"]
+__all__ = ["batch_key", "batches"]
 
 _RARE_WORDS, _MOST_SHARING = 6, 40
 _RELATED = 0.2
@@ -33,7 +33,7 @@ def batches(memories: Sequence[Memory], size: int) -> list[list[Memory]]:
     return _packed([*groups, *([one] for one in low)], size)
 
 
-def mark(batch: Sequence[Memory]) -> str:
+def batch_key(batch: Sequence[Memory]) -> str:
     """Changes when any memory of the batch does, or its company."""
     return digest("\n".join(f"{one.memory_id} {one.version}" for one in batch))[:16]
 

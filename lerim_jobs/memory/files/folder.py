@@ -26,7 +26,7 @@ __all__ = [
     "MAX_BYTES",
     "Fsync",
     "LeftAlone",
-    "Mark",
+    "Look",
     "Scan",
     "discard",
     "exists",
@@ -57,7 +57,7 @@ class LeftAlone(Exception):
     """Why a file was not touched."""
 
 
-class Mark(NamedTuple):
+class Look(NamedTuple):
     """How a file looks from outside; it has not changed while this has not."""
 
     size_bytes: int
@@ -72,7 +72,7 @@ class Scan(msgspec.Struct):
     """
 
     is_there: bool
-    files: dict[str, Mark] = {}
+    files: dict[str, Look] = {}
     odd: dict[str, str] = {}
 
     def knows_gone(self, path: str) -> bool:
@@ -198,7 +198,7 @@ def _look(entry: os.DirEntry[str], prefix: str, found: Scan, waiting: list[str])
         elif about.st_size > MAX_BYTES:
             found.odd[path] = "larger than 1 MiB"
         else:
-            found.files[path] = Mark(about.st_size, about.st_mtime_ns, about.st_ino)
+            found.files[path] = Look(about.st_size, about.st_mtime_ns, about.st_ino)
 
 
 def _sweep(entry: os.DirEntry[str]) -> None:

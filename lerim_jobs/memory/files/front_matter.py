@@ -55,9 +55,9 @@ def load(text: str) -> dict[str, str | list[str]] | BadFile:
             return problem
         about = yaml.load(text, Loader=_LOADER)  # noqa: S506 # it makes nothing but texts, lists and dicts
     except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
+        at = getattr(exc, "problem_mark", None)
         said = getattr(exc, "problem", None) or getattr(exc, "reason", None) or "unreadable"
-        line = min(mark.line, text.count("\n")) + 2 if mark else _line_at(text, exc)
+        line = min(at.line, text.count("\n")) + 2 if at else _line_at(text, exc)
         return BadFile(line, f"not valid YAML: {said}")
     if about in (None, ""):
         return {}

@@ -16,10 +16,10 @@ from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import ProjectPublished, PublishedFile
 from lerim_jobs.log.projection import find
 from lerim_jobs.log.store import Store
-from lerim_jobs.memory.files import looks as marks
+from lerim_jobs.memory.files import looks
 from lerim_jobs.memory.files.changes import Changes, Known, Problem
 from lerim_jobs.memory.files.folder import Fsync
-from lerim_jobs.memory.files.hand_edits import read_changes
+from lerim_jobs.memory.files.reading import read_changes
 from lerim_jobs.memory.files.states import file_states
 from lerim_jobs.memory.files.survey import Survey, checkout_of, survey
 from lerim_jobs.memory.files.writing import write
@@ -109,10 +109,10 @@ def _append(store: Store, changes: Changes, meta: Mapping[str, Any] | None) -> N
 
 def _remember(store: Store, changes: Changes) -> None:
     """Files that say nothing new, or nothing for us, are not read again until they look different."""
-    looked = changes.found.scan.files
-    new: dict[str, Any] = {path: (looked[path], known) for path, known in changes.same.items()}
-    new |= {path: (looked[path], marks.LEFT_ALONE) for path in changes.alone if path in looked}
-    marks.save(store, changes.project_id, new, now_ns=now_ns())
+    now = changes.found.scan.files
+    new: dict[str, Any] = {path: (now[path], known) for path, known in changes.same.items()}
+    new |= {path: (now[path], looks.LEFT_ALONE) for path in changes.alone if path in now}
+    looks.save(store, changes.project_id, new, now_ns=now_ns())
 
 
 def _effects(project: Project, files: list[PublishedFile], checkout: str) -> list[Effect]:

@@ -11,9 +11,8 @@ from lerim_jobs.clock import now_ns
 from lerim_jobs.ids import digest
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.files import folder as disk
-from lerim_jobs.memory.files import looks as marks
-from lerim_jobs.memory.files.folder import Scan
-from lerim_jobs.memory.files.looks import LEFT_ALONE
+from lerim_jobs.memory.files import looks
+from lerim_jobs.memory.files.folder import Look, Scan
 from lerim_jobs.memory.files.states import FileState, file_states
 from lerim_jobs.paths import memory_dir
 from lerim_jobs.projects import Project
@@ -25,7 +24,7 @@ _MAX_HEAD_BYTES = 4096
 
 class Survey(msgspec.Struct):
     """`changed` are the bytes of files that are not as published; `unread` why one could not be read; `missing` the ids
-    of memories whose file is surely gone. `known` were looked at before, found to be nobody's, and look the same.
+    of memories whose file is surely gone. `nobodys` were read before, found to be no memory's, and look the same.
     """
 
     folder: Path
@@ -34,7 +33,7 @@ class Survey(msgspec.Struct):
     changed: dict[str, bytes] = {}
     unread: dict[str, str] = {}
     missing: set[str] = set()
-    known: set[str] = set()
+    nobodys: set[str] = set()
 
 
 def survey(store: Store, project: Project) -> Survey:
@@ -42,18 +41,18 @@ def survey(store: Store, project: Project) -> Survey:
     place = memory_dir(Path(project.path))
     found = Survey(place, file_states(store, project.project_id), disk.scan(place))
     looked_ns = now_ns()
-    seen = marks.load(store, project.project_id)
-    new: dict[str, tuple[disk.Mark, str] | None] = dict.fromkeys(path for path in seen if path not in found.scan.files)
+    seen = looks.load(store, project.project_id)
+    new: dict[str, tuple[Look, str] | None] = dict.fromkeys(path for path in seen if path not in found.scan.files)
     digests = {state.path: state.digest for state in found.states.values() if state.path}
-    for path, mark in found.scan.files.items():
+    for path, look in found.scan.files.items():
         before = seen.get(path)
-        if before and before[0] == mark:
+        if before and before[0] == look:
             if before[1] == digests.get(path):
                 continue
-            if before[1] == LEFT_ALONE:
-                found.known.add(path)
+            if before[1] == looks.LEFT_ALONE:
+                found.nobodys.add(path)
         _read(found, path, digests.get(path), new)
-    marks.save(store, project.project_id, new, now_ns=looked_ns)
+    looks.save(store, project.project_id, new, now_ns=looked_ns)
     found.missing = {
         state.memory_id for state in found.states.values() if state.path and found.scan.knows_gone(state.path)
     }
@@ -65,7 +64,7 @@ def needs_publish(store: Store, project: Project) -> bool:
     if not os.path.isdir(project.path):
         return False
     found = survey(store, project)
-    if any(path not in found.known for path in found.changed):
+    if any(path not in found.nobodys for path in found.changed):
         return True
     return any(
         state.memory_id in found.missing or (state.version != state.published and (state.has_file or state.path != ""))
@@ -85,7 +84,7 @@ def checkout_of(project: Path) -> str:
         return ""
 
 
-def _read(found: Survey, path: str, expected: str | None, new: dict[str, tuple[disk.Mark, str] | None]) -> None:
+def _read(found: Survey, path: str, expected: str | None, new: dict[str, tuple[Look, str] | None]) -> None:
     try:
         data = disk.read(found.folder, path)
     except OSError as exc:

@@ -120,13 +120,13 @@ class SearchIndex:
         while position < end:
             rows = store.read_all(position, _BATCH, _TYPES)
             changed = self._changed(store, rows)
-            # Without a change the mark moves too, so that the next look has less of the log to pass over.
-            mark = rows[-1] if rows else store.read_all(end - 1, 1)[0]
+            # Without a change the position moves too, so that the next look has less of the log to pass over.
+            last = rows[-1] if rows else store.read_all(end - 1, 1)[0]
             with immediate(self._db):
                 if self._position() == position:
                     for document in changed:
                         self._put(document)
-                    self._db.execute("UPDATE about SET position = ?, event_id = ?", (mark.position, mark.id))
+                    self._db.execute("UPDATE about SET position = ?, event_id = ?", (last.position, last.id))
             position = self._position()
         self._count_common()
 
@@ -189,8 +189,8 @@ class SearchIndex:
             document.context,
             " ".join([_project(one.project_id), *([] if one.status == "active" else [_ARCHIVED])]),
         )
-        marks = ",".join("?" * len(texts))
-        self._db.execute(f"INSERT INTO texts(rowid, {', '.join(COLUMNS)}) VALUES({row},{marks})", texts)
+        values = ",".join("?" * len(texts))
+        self._db.execute(f"INSERT INTO texts(rowid, {', '.join(COLUMNS)}) VALUES({row},{values})", texts)
 
     def _position(self) -> int:
         return int(next(self._db.execute("SELECT position FROM about"))[0])
