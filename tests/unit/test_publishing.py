@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import subprocess
@@ -33,7 +32,7 @@ from lerim_jobs.memory.files.states import FILES, files_of
 from lerim_jobs.memory.files.survey import needs_publish
 from lerim_jobs.memory.stored import MEMORIES
 from lerim_jobs.projects import PROJECTS
-from tests.memory_store import MemoryStore
+from tests.counting_store import CountingStore
 from tests.projects import Shop, problems
 
 
@@ -139,90 +138,6 @@ def test_a_full_or_read_only_disk_is_a_problem_not_a_crash(shop: Shop) -> None:
     assert "No space left on device" in problems(publish_now(shop.store, "p", fsync=full))
     assert shop.files() == {}
     assert shop.publish() == {"written": 1}
-
-
-class Disk:
-    """Notes what is synced in which order, below a project, and what the log and the folders say by then."""
-
-    def __init__(self, shop: Shop, *, refuse: int = 0) -> None:
-        self.shop, self.refuse = shop, refuse
-        self.synced: list[str] = []
-        self.names: dict[str, set[str]] = {}
-
-    def __call__(self, descriptor: int) -> None:
-        about = os.fstat(descriptor)
-        root = self.shop.repository
-        (path,) = (one for one in (root, *root.rglob("*")) if os.path.samestat(one.stat(), about))
-        if self.refuse and path.is_dir():
-            raise OSError(self.refuse, os.strerror(self.refuse))
-        assert not self.published, "the log names files that a power cut may still take away"
-        self.synced.append(str(path.relative_to(root)))
-        if path.is_dir():
-            self.names[self.synced[-1]] = {one.name for one in path.iterdir()}
-
-    @property
-    def published(self) -> int:
-        return sum(row.type == "ProjectPublished" for row in self.shop.store.read("project-p")) - self.before
-
-    def publish(self) -> dict[str, Any]:
-        self.before = 0
-        self.before = self.published
-        self.synced.clear()
-        return publish_now(self.shop.store, "p", fsync=self)
-
-
-FOLDERS = [".", ".lerim", ".lerim/memory", ".lerim/memory/decisions"]
-
-
-def test_published_files_outlive_a_power_cut_and_each_folder_is_synced_once(shop: Shop) -> None:
-    keys = [f"m{number}" for number in range(20)]
-    for key in keys:
-        shop.add(key, kind="pitfall" if key == "m0" else "decision")
-    disk = Disk(shop)
-    assert disk.publish()["written"] == 20
-    assert disk.published == 1
-    files, folders = disk.synced[:20], disk.synced[20:]
-    assert all(Path(path).suffix == ".tmp" for path in files)
-    assert sorted(folders) == [*FOLDERS, ".lerim/memory/learnings"]
-    for path in map(shop.path, keys):
-        assert path.name in disk.names[str(path.parent.relative_to(shop.repository))]
-    assert disk.publish()["written"] == 0
-    assert disk.synced == []
-
-
-def test_moves_and_removals_outlive_a_power_cut(shop: Shop) -> None:
-    shop.add("a")
-    shop.add("b")
-    shop.publish()
-    disk = Disk(shop)
-    shop.append("a", MemoryArchived("a"))
-    disk.publish()
-    moved_to = [".lerim/memory/archived", ".lerim/memory/archived/decisions"]
-    assert sorted(disk.synced[1:]) == sorted([*FOLDERS, *moved_to])
-    assert shop.path("a").name in disk.names[moved_to[1]] - disk.names[FOLDERS[-1]]
-    shop.append("b", MemoryRedacted("b"))
-    disk.publish()
-    assert sorted(disk.synced) == FOLDERS
-    assert (disk.names[FOLDERS[-1]], disk.published) == (set(), 1)
-
-
-def test_what_the_disk_does_not_keep_is_not_called_published(shop: Shop) -> None:
-    shop.add("a")
-    disk = Disk(shop, refuse=errno.EIO)
-    told = problems(disk.publish())
-    assert (disk.published, "Input/output error" in told) == (0, True)
-    assert needs_publish(shop.store, shop.project)
-    disk = Disk(shop)
-    assert disk.publish()["written"] == 0
-    assert (disk.published, sorted(disk.synced)) == (1, FOLDERS)
-    assert shop.publish() == {}
-
-
-def test_a_file_system_that_syncs_no_folders_is_published_to(shop: Shop) -> None:
-    shop.add("a")
-    disk = Disk(shop, refuse=errno.EINVAL)
-    assert problems(disk.publish()) == ""
-    assert disk.published == 1
 
 
 # --- git -------------------------------------------------------------------------------------------
@@ -427,17 +342,6 @@ def test_one_change_reads_and_writes_one_file(shop: Shop, monkeypatch: pytest.Mo
     assert touched["written"][0][0] == shop.path("m7")
 
 
-class CountingStore(MemoryStore):
-    """Counts the documents of read models that were read."""
-
-    read_documents = 0
-
-    def docs(self, view: str, prefix: str = "") -> list[tuple[str, bytes]]:
-        found = super().docs(view, prefix)
-        self.read_documents += len(found)
-        return found
-
-
 def test_looking_at_one_project_reads_no_documents_of_others(tmp_path: Path) -> None:
     shop = Shop(tmp_path, CountingStore())
     store: Any = shop.store
@@ -447,10 +351,11 @@ def test_looking_at_one_project_reads_no_documents_of_others(tmp_path: Path) -> 
     for number in range(50):
         added = MemoryAdded(f"m{number}", f"other-{number % 5}", "insight", "T", "B", 0.8)
         store.append(f"memory-m{number}", [added])
-    assert not needs_publish(store, shop.project)
-    store.read_documents = 0
-    assert not needs_publish(store, shop.project)
-    assert store.read_documents <= len(["project", "state of its memory", "look of its file"])
+    project, path = shop.project, str(shop.path("mine").relative_to(shop.folder))
+    assert not needs_publish(store, project)
+    store.read_keys.clear()
+    assert not needs_publish(store, project)
+    assert store.read_keys == ["p/mine", path]
     shop.append("mine", MemoryUpdated("mine", "New", "B", 0.5))
     assert needs_publish(store, shop.project)
 
