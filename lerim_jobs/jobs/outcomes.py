@@ -76,11 +76,12 @@ def complete(
             tx.append(effect.stream, effect.events, expected=effect.expected, meta=about)
         stream = job_stream(held.job_id)
         outcome = tx.append(stream, [Identified(_outcome_id(held), _completed(tx, held, output))], meta=about)
-        sums.add(tx, held.job_id, held.stage, output, project_id=project_of(msgspec.json.decode(row.input)))
-        freed = [*plan(tx, held.job_id, next_stages, meta=about), *settle(tx, row, "done", outcome, meta=about)]
         if end:
             end_job(tx, held.job_id, status=end.status, result=end.result, error=end.error, meta=about)
-        return _handed_on(tx, with_lane(tx, freed, held.lane), take_next, ended=end is not None)
+            return Settled(ended=True)
+        sums.add(tx, held.job_id, held.stage, output, project_id=project_of(msgspec.json.decode(row.input)))
+        freed = [*plan(tx, held.job_id, next_stages, meta=about), *settle(tx, row, "done", outcome, meta=about)]
+        return _handed_on(tx, with_lane(tx, freed, held.lane), take_next)
 
 
 def fail(
@@ -154,15 +155,15 @@ def release(store: Store, held: Claim, *, meta: Mapping[str, Any] | None = None)
         return True
 
 
-def _handed_on(tx: Tx, freed: list[StageRow], take_next: TakeNext | None, *, ended: bool) -> Settled:
+def _handed_on(tx: Tx, freed: list[StageRow], take_next: TakeNext | None) -> Settled:
     for row in freed if take_next else ():
         assert take_next is not None
         got = take_next(tx, row)
         if isinstance(got, Refused):
             freed = [*freed, *got.freed]
         elif got is not None:
-            return Settled([one for one in freed if one is not row], ended, got)
-    return Settled(freed, ended)
+            return Settled([one for one in freed if one is not row], taken=got)
+    return Settled(freed)
 
 
 def _completed(tx: Tx, held: Claim, output: dict[str, Any]) -> StageCompleted:

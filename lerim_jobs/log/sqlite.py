@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from lerim_jobs.log.sqlite_rewrite import rewrite
 from lerim_jobs.log.sqlite_stages import StageTable
 from lerim_jobs.log.sqlite_tx import SELECT_EVENTS, SqliteTx, blob, event_rows, read_all
 from lerim_jobs.log.store import ANY, Edge, Identified, Rewriting, StageCount, StageRow, StageState
-from lerim_jobs.log.wal_flush import WalFlush
+from lerim_jobs.log.wal_flush import WalFlush, to_disk
 from lerim_jobs.log.write_lock import WriteLock
 from lerim_jobs.sqlite import immediate, leave_nothing, open_wal
 
@@ -44,20 +44,22 @@ _log = logging.getLogger(__name__)
 class SqliteStore:
     """Open with `create=True` to make the file; a missing file without it reads as StoreUnavailable.
 
+    `sync` makes what was written to a descriptor durable; only those who can do without their data pass another one.
+
     Safe across threads and forks: each (process, thread) gets a connection and a lock file descriptor of its own.
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(self, path: Path, *, create: bool = True, sync: Callable[[int], None] = to_disk) -> None:
         if tuple(map(int, apsw.sqlite_lib_version().split("."))) < SAFE_SQLITE:
             raise StoreUnavailable(
                 f"SQLite {apsw.sqlite_lib_version()} can corrupt a WAL; install apsw 3.51.3 or newer"
             )
         if not create and not path.exists():
             raise StoreUnavailable(f"there is no log at {str(path)!r}: run `lerim init` first")
-        self._path = path
+        self._path, self._sync = path, sync
         self._local = threading.local()
         self._stages = StageTable(self._query)
-        self._flush, self._turn, self._flush_pid = WalFlush(path), threading.Lock(), os.getpid()
+        self._flush, self._turn, self._flush_pid = WalFlush(path, sync=sync), threading.Lock(), os.getpid()
         with self._failing():
             self._prepare()
 
@@ -93,24 +95,24 @@ class SqliteStore:
             except OSError as exc:
                 raise StoreUnavailable(f"cannot open the log {str(self._path)!r}: {exc.strerror}") from exc
             if self._flush_pid != os.getpid():
-                self._flush, self._turn, self._flush_pid = WalFlush(self._path), threading.Lock(), os.getpid()
+                self._flush, self._turn, self._flush_pid = (
+                    WalFlush(self._path, sync=self._sync),
+                    threading.Lock(),
+                    os.getpid(),
+                )
             local.db, local.pid, local.lock, local.in_tx = db, os.getpid(), lock, False
         connection: apsw.Connection = local.db
         return connection
 
     @contextmanager
     def _exclusive(self, db: apsw.Connection) -> Iterator[None]:
-        with self._my_turn(), self._local.lock.held(), immediate(db):
-            yield
-
-    @contextmanager
-    def _my_turn(self) -> Iterator[None]:
-        """Threads of one process take turns before they ask for the file's lock: that costs each of them far less."""
+        # Threads of one process take turns before they ask for the file's lock: that costs each of them far less.
         turn = self._turn
         if not turn.acquire(timeout=_TURN_S):
             raise StoreUnavailable(f"another thread of this process has kept {str(self._path)!r} for {_TURN_S:g} s")
         try:
-            yield
+            with self._local.lock.held(), immediate(db):
+                yield
         finally:
             turn.release()
 

@@ -9,34 +9,35 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["WalFlush"]
+__all__ = ["WalFlush", "to_disk"]
 
-_sync = getattr(os, "fdatasync", os.fsync)
+to_disk: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+"""Returns when what was written to a descriptor is on the disk."""
 
 
 class WalFlush:
-    """Of one log file and process. `waits` and `flushes` count: their difference is what sharing saved."""
+    """Of one log file and process; `sync` is how a descriptor is made durable."""
 
-    def __init__(self, path: Path) -> None:
-        self._wal = f"{path}-wal"
-        self._committed = self._flushed = 0
+    def __init__(self, path: Path, *, sync: Callable[[int], None] = to_disk) -> None:
+        self._wal, self._sync = f"{path}-wal", sync
+        self.asked = self._flushed = 0
+        """`asked`: commits that have asked so far."""
         self._numbers, self._flushing = threading.Lock(), threading.Lock()
-        self.waits = self.flushes = 0
 
     def wait(self) -> None:
         """Return when everything this thread has committed is on the disk. Raises OSError."""
         with self._numbers:
-            self._committed += 1
-            mine = self._committed
-            self.waits += 1
+            self.asked += 1
+            mine = self.asked
         with self._flushing:
             if self._flushed >= mine:
                 return  # a flush that began after our commit has just ended
             with self._numbers:
-                covered = self._committed
+                covered = self.asked
             self._flush()
             self._flushed = covered
 
@@ -45,7 +46,6 @@ class WalFlush:
         with suppress(FileNotFoundError):  # a checkpoint has carried all of it into the database and removed it
             descriptor = os.open(self._wal, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                _sync(descriptor)
-                self.flushes += 1
+                self._sync(descriptor)
             finally:
                 os.close(descriptor)
