@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.sessions import generate
 from lerim_jobs import config
 from lerim_jobs.clock import now_ms
 from lerim_jobs.jobs import claims, outcomes
+from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.paths import Home
+from lerim_jobs.sessions.chunk import LIMITS, Limits
 from workers.stage import Outcome, StageContext
 from workers.stages import index
 
-__all__ = ["measure"]
+__all__ = ["measure", "run_index"]
 
 
 def measure(place: Path, runs: int, sessions: int = 1000) -> list[tuple[str, str]]:
-    """CPU seconds of this process, medians over fresh logs."""
+    """CPU seconds of this process with all commits, medians over fresh logs."""
     folder = place / "claude" / "projects" / "-srv-shop"
     size = generate(folder, count=sessions)
     env = {"HOME": str(place), "CLAUDE_CONFIG_DIR": str(place / "claude"), "CODEX_HOME": str(place / "none")}
@@ -44,16 +47,32 @@ def measure(place: Path, runs: int, sessions: int = 1000) -> list[tuple[str, str
 
 
 def _timed(store: SqliteStore, job_id: str, env: dict[str, str], place: Path) -> tuple[float, Outcome]:
-    requested = JobRequested("sync", {}, job_id, "bench", "h", "t" * 32, "s" * 16, 1)
+    begin = time.process_time()
+    outcome, _ = run_index(store, job_id, env, place)
+    return time.process_time() - begin, outcome
+
+
+def run_index(
+    store: SqliteStore, job_id: str, env: dict[str, str], place: Path, limits: Limits = LIMITS
+) -> tuple[Outcome, int]:
+    """The index stage of a new sync, from its request to its commit, and in how many chunks it read the files."""
+    requested = JobRequested("sync", {"max_sessions": 50}, job_id, "bench", "h", "t" * 32, "s" * 16, 1)
     request_job(store, job_id, requested)
     held = claims.claim(store, job_id, "index", "bench", alive=lambda owner: True, max_attempts=5)
     assert isinstance(held, claims.Claim)
+    chunks = 0
+
+    def checkpoint(effects: Sequence[Effect], blobs: Sequence[bytes]) -> None:
+        nonlocal chunks
+        chunks += 1
+        assert outcomes.checkpoint(store, held, effects=effects, blobs=blobs)
+
     context = StageContext(
         job_id=job_id,
         request=requested,
         stage="index",
         attempt=1,
-        input={},
+        input=requested.params,
         outputs={},
         store=store,
         settings=config.Settings(),
@@ -63,9 +82,15 @@ def _timed(store: SqliteStore, job_id: str, env: dict[str, str], place: Path) ->
         host="h",
         now_ms=now_ms(),
         models=lambda: (_ for _ in ()).throw(AssertionError("index calls no model")),
+        checkpoint=checkpoint,
     )
-    begin = time.process_time()
-    outcome = index.run(context)
-    spent = time.process_time() - begin
-    outcomes.complete(store, held, output=outcome.output, effects=outcome.effects, blobs=outcome.blobs)
-    return spent, outcome
+    outcome = index.run(context, limits)
+    assert outcomes.complete(
+        store,
+        held,
+        output=outcome.output,
+        effects=outcome.effects,
+        blobs=outcome.blobs,
+        next_stages=outcome.next_stages,
+    )
+    return outcome, chunks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["generate"]
@@ -17,21 +18,21 @@ def generate(folder: Path, *, count: int, size_bytes: int = 86_000, cwd: str = "
     folder.mkdir(parents=True, exist_ok=True)
     total = 0
     for number in range(count):
-        data = _session(rng, f"{number:08d}-0000-4000-8000-000000000000", size_bytes, cwd)
-        (folder / f"{number:08d}-0000-4000-8000-000000000000.jsonl").write_bytes(data)
-        total += len(data)
+        session_id = f"{number:08d}-0000-4000-8000-000000000000"
+        with (folder / f"{session_id}.jsonl").open("wb") as file:
+            for line in _lines(rng, session_id, size_bytes, cwd):
+                total += file.write(line)
     return total
 
 
-def _session(rng: random.Random, session_id: str, size_bytes: int, cwd: str) -> bytes:
-    lines: list[str] = []
+def _lines(rng: random.Random, session_id: str, size_bytes: int, cwd: str) -> Iterator[bytes]:
     size, n = 0, 0
     while size < size_bytes:
         for record in _exchange(rng, session_id, n, cwd):
-            lines.append(json.dumps(record, separators=(",", ":")))
-            size += len(lines[-1])
+            line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+            size += len(line)
+            yield line
         n += 1
-    return ("\n".join(lines) + "\n").encode()
 
 
 def _exchange(rng: random.Random, session_id: str, n: int, cwd: str) -> list[dict[str, object]]:

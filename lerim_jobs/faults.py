@@ -32,7 +32,14 @@ __all__ = [
 VARIABLE = "LERIM_FAULTS"
 CLOCK = "clock"
 DISK_FULL = "disk_full"
-POINTS = ("before_commit", "after_append_before_send", "after_journal", "between_emit_and_close")
+POINTS = (
+    "before_commit",
+    "before_checkpoint",
+    "after_checkpoint",
+    "after_append_before_send",
+    "after_journal",
+    "between_emit_and_close",
+)
 """Where a process kills itself: the first that comes by takes the file away and dies."""
 STOP_BEFORE_COMMIT = "stop_before_commit"
 STOPPED = "stopped-"

@@ -42,6 +42,10 @@ class StageContext:
     host: str
     now_ms: int
     models: Callable[[], Models]
+    checkpoint: Callable[[Sequence[Effect], Sequence[bytes]], None]
+    """Commits effects and their blobs while the stage goes on. Raises ClaimLost when it is not this attempt's any more, and
+    ConflictError.
+    """
 
     def sums(self, project_id: str) -> Mapping[str, Counter[str]]:
         """What the job's stages have counted for one project so far, by family."""

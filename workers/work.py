@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lerim_jobs import config
+from lerim_jobs import config, faults
 from lerim_jobs.config import Settings
+from lerim_jobs.errors import ClaimLost
+from lerim_jobs.jobs import outcomes
 from lerim_jobs.jobs.loading import Beginning, beginning, outputs_before
 from lerim_jobs.kinds import stage_of
 from lerim_jobs.kinds.kind import project_of, session_of
@@ -24,9 +26,10 @@ from workers.log_journal import LogJournal
 from workers.stage import StageContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from lerim_jobs.jobs.claims import Claim
+    from lerim_jobs.jobs.outcomes import Effect
     from lerim_jobs.log.events import JobRequested
     from workers.models import Models
 
@@ -118,7 +121,15 @@ class Workshop:
             host=self.host,
             now_ms=claim.started_ms,
             models=lambda: self._models(work, settings),
+            checkpoint=partial(self._checkpoint, work),
         )
+
+    def _checkpoint(self, work: Work, effects: Sequence[Effect], blobs: Sequence[bytes]) -> None:
+        claim = work.claim
+        faults.die("before_checkpoint")
+        if not outcomes.checkpoint(self.store, claim, effects=effects, blobs=blobs, meta=work.meta):
+            raise ClaimLost(f"{claim.stage} of job {claim.job_id!r} is not attempt {claim.attempt}'s any more")
+        faults.die("after_checkpoint")
 
     def settings(self, work: Work, project: Path | None) -> Settings:
         """Those of a project's folder, as the job may use them."""

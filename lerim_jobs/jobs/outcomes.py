@@ -19,7 +19,7 @@ from lerim_jobs.kinds.kind import project_of
 from lerim_jobs.log.events import Event, StageCompleted, StageFailed, StageRequested
 from lerim_jobs.log.store import ANY, BLOB_OVER_BYTES, Identified, StageRow, Store, Tx
 
-__all__ = ["Effect", "End", "Settled", "TakeNext", "complete", "fail", "park", "release"]
+__all__ = ["Effect", "End", "Settled", "TakeNext", "checkpoint", "complete", "fail", "park", "release"]
 
 TakeNext = Callable[[Tx, StageRow], Claim | Refused | None]
 """Claims a stage that was just freed, within the transaction; None: it is left to the queue."""
@@ -47,6 +47,29 @@ class End(msgspec.Struct, frozen=True):
     status: Any
     result: dict[str, Any]
     error: str | None = None
+
+
+def checkpoint(
+    store: Store,
+    held: Claim,
+    *,
+    effects: Sequence[Effect],
+    blobs: Sequence[bytes] = (),
+    meta: Mapping[str, Any] | None = None,
+) -> bool:
+    """Commit a part of what a stage has to add, while it goes on; another attempt continues behind it.
+
+    False: the lease was lost, nothing was written. Raises ConflictError when an effect's stream moved on.
+    """
+    about = _about(held, meta)
+    with store.write() as tx:
+        if fenced(tx, held) is None:
+            return False
+        for blob in blobs:
+            tx.put_blob(blob)
+        for effect in effects:
+            tx.append(effect.stream, effect.events, expected=effect.expected, meta=about)
+        return True
 
 
 def complete(

@@ -23,10 +23,15 @@ __all__ = ["KIND", "SessionPlan", "after_index"]
 _FILES = ("found", "indexed", "unchanged", "skipped")
 
 
-class SessionPlan(msgspec.Struct, frozen=True):
-    """A session that index took for extraction: turns `turn_from <= n < turn_to`, cut into `windows` windows.
+Bounds = tuple[int, int, int, int]
+"""A window of a session, as `sessions/windows.py` cuts it."""
 
-    The window sizes travel with the plan, so that every attempt cuts the same windows whatever the settings say later.
+
+class SessionPlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A session that index took for extraction: turns `turn_from <= n < turn_to`, to be extracted in `windows` windows.
+
+    The windows travel with the plan, so that every attempt reads the same ones whatever the settings say later; a stage is
+    given those that it reads itself. In plans of earlier versions there are none: they are cut by the sizes.
     """
 
     key: str
@@ -40,6 +45,8 @@ class SessionPlan(msgspec.Struct, frozen=True):
     window_tokens: int
     overlap_tokens: int
     title: str = ""
+    extract: Sequence[Bounds] = ()
+    summarize: Sequence[Bounds] = ()
 
 
 def _first(asked: Asked) -> list[StageRequested]:
@@ -56,19 +63,12 @@ def after_index(
     stages: list[StageRequested] = []
     integrations: dict[str, list[str]] = {}
     for session in sessions:
-        about = {"session": msgspec.to_builtins(session)}
-        parts = [
-            StageRequested(
-                stage=f"{_EXTRACT.name}:{session.key}:{window}", queue=EXTRACT, input={**about, "window": window}
-            )
-            for window in range(session.windows)
-        ]
-        parts.append(StageRequested(stage=f"{_SUMMARIZE.name}:{session.key}", queue=EXTRACT, input=about))
+        parts = _reading_stages(session)
         before = integrations.setdefault(session.project_id, [])
         integrate = StageRequested(
             stage=f"{_INTEGRATE.name}:{session.key}",
             queue=AGENT,
-            input={**about, "dry_run": bool(params.get("dry_run"))},
+            input={**_about(session), "dry_run": bool(params.get("dry_run"))},
             needs=[one.stage for one in parts],
             after=before[-1:],
             lane=memory_lane(session.project_id),
@@ -78,6 +78,24 @@ def after_index(
     for project in dict.fromkeys((*integrations, *touched)):
         stages.append(publish(project, host=host, after=integrations.get(project, []), params=params))
     return stages
+
+
+def _reading_stages(session: SessionPlan) -> list[StageRequested]:
+    """One extraction a window, and the summary."""
+    extractions = [
+        StageRequested(
+            stage=f"{_EXTRACT.name}:{session.key}:{number}",
+            queue=EXTRACT,
+            input={**_about(session, extract=session.extract[number : number + 1]), "window": number},
+        )
+        for number in range(session.windows)
+    ]
+    about = _about(session, summarize=session.summarize)
+    return [*extractions, StageRequested(stage=f"{_SUMMARIZE.name}:{session.key}", queue=EXTRACT, input=about)]
+
+
+def _about(session: SessionPlan, *, extract: Sequence[Bounds] = (), summarize: Sequence[Bounds] = ()) -> dict[str, Any]:
+    return {"session": msgspec.to_builtins(msgspec.structs.replace(session, extract=extract, summarize=summarize))}
 
 
 def _result(done: Done) -> dict[str, Any]:

@@ -17,6 +17,7 @@ __all__ = [
     "catch_up",
     "find",
     "fold_all",
+    "fold_each",
     "fold_part",
     "note_rewritten",
     "parts_of",
@@ -63,13 +64,15 @@ def catch_up(store: Store, view: View[S]) -> None:
         batch = store.read_all(seen, _BATCH, view.types) if store.position() > seen else []
         if not batch:
             return
+        # Folded before the transaction, which keeps everybody else waiting: the checkpoint tells whether it still holds.
+        changed = _folded(view, batch, _from(store, view) if seen else _none)
         with store.write(durable=False) as tx:  # what a crash forgets is folded again
             stored = tx.doc(CHECKPOINTS, view.name)
             if _checkpoint(stored, view) != seen or tx.doc(CHECKPOINTS, _REWRITTEN) != rewritten:
                 continue  # another one was quicker, or what was read is no longer what the log says
             if seen == 0:
                 _clear(tx, view)
-            for key, (before, after) in _folded(view, batch, lambda key: tx.doc(view.name, key)).items():
+            for key, (before, after) in changed.items():
                 _save(tx, view, key, before, after)
             tx.put_doc(CHECKPOINTS, view.name, msgspec.json.encode([view.version, batch[-1].position]))
 
@@ -98,6 +101,13 @@ def fold_all(store: Store, view: View[S]) -> dict[str, S]:
     catch_up(store, view)
     decoder = msgspec.json.Decoder(view.shape)
     return {key: decoder.decode(value) for key, value in store.docs(view.name)}
+
+
+def fold_each(store: Store, view: View[S]) -> Iterator[S]:
+    """The same, one document at a time."""
+    catch_up(store, view)
+    decoder = msgspec.json.Decoder(view.shape)
+    return (decoder.decode(value) for _, value in store.docs(view.name))
 
 
 def fold_part(store: Store, view: View[S], part: str) -> dict[str, S]:
@@ -140,6 +150,14 @@ def _save(tx: Tx, view: View[S], key: str, before: S | None, after: S | None) ->
         tx.put_doc(parts_of(view.name), old, None)
     if new:
         tx.put_doc(parts_of(view.name), new, value)
+
+
+def _from(store: Store, view: View[S]) -> Callable[[str], bytes | None]:
+    return lambda key: store.doc(view.name, key)
+
+
+def _none(key: str) -> None:
+    """A view that begins has no documents, whatever an older version of it left."""
 
 
 def _folded(

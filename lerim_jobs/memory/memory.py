@@ -22,10 +22,9 @@ from lerim_jobs.log.events import (
     MemoryUpdated,
     Quote,
 )
+from lerim_jobs.sessions.transcript import REDACTED
 
 __all__ = ["REDACTED", "Memory", "apply", "content_hash", "fold"]
-
-REDACTED = "[REDACTED]"
 
 
 class Memory(msgspec.Struct, frozen=True, omit_defaults=True):

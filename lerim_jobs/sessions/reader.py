@@ -1,8 +1,11 @@
 """Reading a session file, whole or only what was added since the last time.
 
-A checkpoint is the offset behind the last complete line, verified by that line's hash. A file that shrank or changed before
-the offset is read again from the start; what was kept before is known by its keys. A last line without newline is read when
-the file has been quiet for a minute, is not checkpointed past, and not kept twice when its newline arrives.
+What is remembered of a file is the offset behind its last complete line, verified by that line's hash. A file that shrank or
+changed before the offset is read again from the start; what was kept before is known by its keys. A last line without newline
+is read when the file has been quiet for a minute, is not counted as read, and not kept twice when its newline arrives.
+
+A large file is read in parts. As long as parts hold what is known by its keys, the next one leaves it out as well: a copy of
+another session may be longer than a part.
 """
 
 from __future__ import annotations
@@ -12,144 +15,135 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import msgspec
 
 from lerim_jobs import ids
+from lerim_jobs.log.events import SessionIndexed
 from lerim_jobs.sessions.agents import AGENTS, LineReader
 from lerim_jobs.sessions.discovery import Found
 from lerim_jobs.sessions.parts import ROLLBACK, Piece
 from lerim_jobs.sessions.records import lines
 from lerim_jobs.sessions.secrets import plain, redact, redact_all
+from lerim_jobs.sessions.session import FileMark
 from lerim_jobs.sessions.transcript import Turn
 
-__all__ = ["QUIET_MS", "Checkpoint", "Found", "Reading", "is_unchanged", "read"]
+__all__ = ["MAX_PART_BYTES", "MAX_PART_CHARS", "QUIET_MS", "Found", "Known", "Reading", "is_unchanged", "read"]
 
 QUIET_MS = 60_000
+MAX_PART_BYTES, MAX_PART_CHARS = 1 << 28, 1 << 21
+"""How much of a file is read, and of its words kept, at once."""
 _TAIL_KEYS = "tail_keys"
-_MAX_BYTES, _MAX_CHARS = 1 << 30, 1 << 24
-"""How much of a file is read, and of its words kept, at once; the next sync goes on."""
+_BEGAN = "began"
+"""In the state while what follows may be known by its keys: that of the file's first piece, empty before there was one."""
 _MAX_NAME_CHARS, _MAX_READ_CHARS, _MAX_PATH_CHARS, _MAX_REASONS = 200, 2000, 4096, 50
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _REASON = re.compile(r"[A-Za-z][A-Za-z _.:/-]{0,59}")  # no digits: hardly a secret has none
 
-Known = Callable[[str, str], frozenset[str]]
-"""(session id, key of its first piece) -> keys of pieces that are kept already, in this or in a copied session."""
-
-
-class Mark(Protocol):
-    """What is remembered of a file that was read."""
-
-    @property
-    def size_bytes(self) -> int: ...
-    @property
-    def mtime_ns(self) -> int: ...
-    @property
-    def inode(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def state(self) -> dict[str, Any]: ...
-
-
-class Checkpoint(msgspec.Struct, frozen=True):
-    """Where the last reading of a file ended. `tail_hash` is `length:hash` of the last complete line."""
-
-    path: str
-    size_bytes: int
-    mtime_ns: int
-    inode: int
-    offset: int
-    tail_hash: str
-    next_turn: int
-    state: dict[str, Any] = {}
+Known = Callable[[str, str, set[str]], set[str]]
+"""(session id, key of the file's first piece, keys) -> those that are kept already, in this or in a copied session."""
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What one reading added. `dropped` counts records by reason; `human_prompts` are those of the new turns."""
+    """What one reading added: turns, numbered from 0, and all there is to say about them but their place in the session.
 
-    agent: str
-    session_id: str
+    `read_bytes` are those of the file; `more`: it goes on behind `indexed.offset`.
+    """
+
     turns: list[Turn]
-    offset: int
-    tail_hash: str
-    state: dict[str, Any]
-    skip_reason: str | None = None
-    cwd: str | None = None
-    branch: str | None = None
-    title: str | None = None
-    started_ms: int | None = None
-    last_ms: int | None = None
-    human_prompts: int = 0
-    kept_bytes: int = 0
-    redactions: int = 0
-    first_key: str | None = None
-    dropped: dict[str, int] = {}
+    indexed: SessionIndexed
+    read_bytes: int
+    more: bool
 
 
-class _Lines(msgspec.Struct):
-    """Where reading stands in the file."""
+class _Part(msgspec.Struct):
+    """The kept pieces of a part of a file, and where it ends. `more`: the file goes on there."""
 
-    offset: int
-    tail_hash: str
+    pieces: list[Piece]
+    mark: FileMark
+    more: bool
 
 
-def read(found: Found, checkpoint: Checkpoint | None, *, now_ms: int, known: Known) -> Reading | None:
-    """The new part of a file; None when it is as it was. Raises OSError when the file cannot be read."""
-    if checkpoint and is_unchanged(found, checkpoint):
+def read(
+    found: Found,
+    mark: FileMark | None,
+    *,
+    host: str,
+    now_ms: int,
+    known: Known,
+    max_bytes: int = MAX_PART_BYTES,
+    max_chars: int = MAX_PART_CHARS,
+) -> Reading | None:
+    """The next part of a file; None when it is as it was. Raises OSError when the file cannot be read."""
+    if mark and is_unchanged(found, mark):
         return None
-    path = Path(found.path)
     # Not through a link, and not waiting for a pipe, should somebody have put one there since the file was found.
     descriptor = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        resumed = checkpoint is not None and _goes_on(file, found, checkpoint)
-        state = dict(checkpoint.state) if checkpoint and resumed else {}
-        place = _Lines(checkpoint.offset, checkpoint.tail_hash) if checkpoint and resumed else _Lines(0, "")
-        file.seek(place.offset)
-        already = frozenset(state.pop(_TAIL_KEYS, ()))
-        reader = AGENTS[found.agent].reader(state, stem=path.stem)
+        if not mark or not _goes_on(file, found, mark):
+            mark = FileMark(found.path, host, 0, 0, 0, 0, "", {_BEGAN: ""})
+        state = dict(mark.state)
+        skip, began = set(state.pop(_TAIL_KEYS, ())), state.pop(_BEGAN, None)
+        start = FileMark(found.path, host, found.size_bytes, found.mtime_ns, found.inode, mark.offset, mark.tail_hash)
+        reader = AGENTS[found.agent].reader(state, stem=Path(found.path).stem)
+        file.seek(start.offset)
         quiet = now_ms - found.mtime_ns // 1_000_000 > QUIET_MS
-        pieces, state = _pieces(file, reader, place, quiet=quiet)
-    return _reading(found, reader, pieces, place, checkpoint if resumed else None, already, state, known)
+        part = _part(file, reader, start, quiet=quiet, max_bytes=max_bytes, max_chars=max_chars)
+    session_id = _name(reader.session_id) or _name(Path(found.path).stem) or "unnamed"
+    if began is not None and part.pieces:
+        began = began or part.pieces[0].key
+        skip |= known(session_id, began, {piece.key for piece in part.pieces})
+    if began is not None and part.more and (skip or not part.pieces):
+        part.mark.state[_BEGAN] = began
+    turns, indexed = _indexed(found.agent, session_id, reader, part, skip)
+    indexed = msgspec.structs.replace(indexed, first_key=began or None)
+    return Reading(turns, indexed, indexed.offset - start.offset, part.more)
 
 
-def is_unchanged(found: Found, mark: Mark) -> bool:
+def is_unchanged(found: Found, mark: FileMark) -> bool:
     """Whether a file is as it was read. One that ends in an unfinished line may become readable just by growing quiet."""
     if (found.size_bytes, found.mtime_ns, found.inode) != (mark.size_bytes, mark.mtime_ns, mark.inode):
         return False
     return mark.offset >= mark.size_bytes or bool(mark.state.get(_TAIL_KEYS))
 
 
-def _goes_on(file: IO[bytes], found: Found, checkpoint: Checkpoint) -> bool:
-    """Whether everything up to the checkpoint's last line is still there."""
-    if found.size_bytes < checkpoint.offset:
+def _goes_on(file: IO[bytes], found: Found, mark: FileMark) -> bool:
+    """Whether everything up to the mark's last line is still there."""
+    if found.size_bytes < mark.offset:
         return False
-    size = int(checkpoint.tail_hash.partition(":")[0] or 0)
-    file.seek(checkpoint.offset - size)
-    return _tail_hash(file.read(size)) == checkpoint.tail_hash if size else checkpoint.offset == 0
+    size = int(mark.tail_hash.partition(":")[0] or 0)
+    file.seek(mark.offset - size)
+    return _tail_hash(file.read(size)) == mark.tail_hash if size else mark.offset == 0
 
 
-def _pieces(file: IO[bytes], reader: LineReader, place: _Lines, *, quiet: bool) -> tuple[list[Piece], dict[str, Any]]:
-    """The kept pieces, and the state behind the last complete line: an unfinished one will be read once more."""
+def _part(
+    file: IO[bytes], reader: LineReader, start: FileMark, *, quiet: bool, max_bytes: int, max_chars: int
+) -> _Part:
+    """The state is the one behind the last complete line: an unfinished one will be read once more."""
     pieces = _Pieces()
     state: dict[str, Any] | None = None
-    last, offset = b"", place.offset
+    last, read_bytes, more = b"", 0, False
     for line in lines(file):
+        if more := read_bytes > max_bytes or pieces.chars > max_chars:
+            break
         if line.endswith(b"\n"):
             if new := reader.read(line):
                 pieces.take(new)
-            offset += len(line)
+            read_bytes += len(line)
             last = line
-            if offset - place.offset > _MAX_BYTES or pieces.chars > _MAX_CHARS:
-                break  # the next sync goes on here
         elif quiet:
             state = reader.finish()
             last_new = list(reader.read(line))
             pieces.take(last_new)
             state[_TAIL_KEYS] = [piece.key for piece in last_new] or ["nothing kept"]
-    place.offset, place.tail_hash = offset, _tail_hash(last) if last else place.tail_hash
-    return pieces.kept, reader.finish() if state is None else state
+    end = msgspec.structs.replace(
+        start,
+        offset=start.offset + read_bytes,
+        tail_hash=_tail_hash(last) if last else start.tail_hash,
+        state=reader.finish() if state is None else state,
+    )
+    return _Part(pieces.kept, end, more)
 
 
 class _Pieces:
@@ -176,53 +170,41 @@ class _Pieces:
             del self._prompts[-len(gone) :], self.kept[gone[0] :]
 
 
-def _reading(
-    found: Found,
-    reader: LineReader,
-    pieces: list[Piece],
-    place: _Lines,
-    checkpoint: Checkpoint | None,
-    already: frozenset[str],
-    state: dict[str, Any],
-    known: Known,
-) -> Reading:
-    session_id = _name(reader.session_id) or _name(Path(found.path).stem) or "unnamed"
+def _indexed(
+    agent: str, session_id: str, reader: LineReader, part: _Part, skip: set[str]
+) -> tuple[list[Turn], SessionIndexed]:
+    """The turns of the pieces nobody has seen, without secrets, and what is known of the session by now."""
     dropped: Counter[str] = Counter()
-    skip = already if checkpoint else known(session_id, pieces[0].key) if pieces else frozenset()
-    new = _unseen(pieces, skip, dropped)
+    new = _unseen(part.pieces, skip, dropped)
     names = [" ".join((text or "")[:_MAX_READ_CHARS].split()) for text in (reader.title, reader.branch)]
     texts, redactions = redact_all([*(piece.text for piece in new), *names])
     title, branch = texts[len(new) :]
     dropped.update(_counted(reader.dropped))
     turns = [
         Turn(n, piece.speaker, text[: piece.limit_chars], piece.key, piece.at_ms)
-        for n, (piece, text) in enumerate(zip(new, texts, strict=False), checkpoint.next_turn if checkpoint else 0)
+        for n, (piece, text) in enumerate(zip(new, texts, strict=False))
     ]
-    reason = _skip_reason(found, reader, pieces, turns)
+    reason = _skip_reason(part, reader, turns)
     if reader.parent:
         turns, new = [], []
-    return Reading(
-        agent=found.agent,
+    return turns, SessionIndexed(
+        agent=agent,
         session_id=session_id,
-        turns=turns if not reason or checkpoint else [],
-        offset=place.offset,
-        tail_hash=place.tail_hash,
-        state=state,
+        **msgspec.structs.asdict(part.mark),
         skip_reason=reason,
         cwd=plain(reader.cwd)[:_MAX_PATH_CHARS] if reader.cwd else None,
-        title=title[:_MAX_NAME_CHARS] or None,
         branch=branch[:_MAX_NAME_CHARS] or None,
+        title=title[:_MAX_NAME_CHARS] or None,
         started_ms=reader.first_ms,
         last_ms=reader.last_ms,
         human_prompts=sum(piece.human for piece in new),
         kept_bytes=sum(len(turn.text) for turn in turns),
         redactions=redactions,
-        first_key=pieces[0].key if pieces and not checkpoint else None,
         dropped={reason: count for reason, count in sorted(dropped.items()) if count},
     )
 
 
-def _unseen(pieces: Iterable[Piece], skip: frozenset[str], dropped: Counter[str]) -> list[Piece]:
+def _unseen(pieces: Iterable[Piece], skip: set[str], dropped: Counter[str]) -> list[Piece]:
     new: list[Piece] = []
     seen = set(skip)
     for piece in pieces:
@@ -252,15 +234,15 @@ def _counted(given: Counter[str]) -> Counter[str]:
     return counted
 
 
-def _skip_reason(found: Found, reader: LineReader, pieces: list[Piece], turns: list[Turn]) -> str | None:
+def _skip_reason(part: _Part, reader: LineReader, turns: list[Turn]) -> str | None:
     """Why a file gives no session. A growing session may add turns without a prompt: that is decided where it is known."""
     if reader.parent:
         return "a subagent's file"
     if turns:
         return None
-    if found.size_bytes == 0:
+    if part.mark.size_bytes == 0:
         return "empty file"
-    if pieces:
+    if part.pieces:
         return "read before in another file"
     return "nothing to keep"
 

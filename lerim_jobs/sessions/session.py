@@ -20,11 +20,14 @@ from lerim_jobs.log.events import (
 from lerim_jobs.log.projection import View
 from lerim_jobs.sessions.ranges import Range, both, joined, minus, size
 
-__all__ = ["SESSIONS", "DeadTurns", "FileMark", "SegmentMark", "Session", "session_stream"]
+__all__ = ["SESSIONS", "DeadTurns", "FileMark", "SegmentMark", "Session", "file_mark", "grown", "session_stream"]
 
 
 class FileMark(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """How far one file of the session was read."""
+    """How far one file of the session was read, and how it looked then.
+
+    `offset` is behind the last complete line, whose `length:hash` is `tail_hash`; `state` is what its reader goes on with.
+    """
 
     path: str
     host: str
@@ -121,33 +124,30 @@ def session_stream(agent: str, session_id: str) -> str:
     return f"session-{agent}-{derived(agent, session_id)}"
 
 
+def file_mark(event: SessionIndexed) -> FileMark:
+    """What is remembered of the file that was read."""
+    return msgspec.convert(event, FileMark, from_attributes=True)
+
+
 def _apply(session: Session | None, row: Recorded) -> Session | None:
     event = row.event
     if isinstance(event, SessionIndexed):
-        old = session or Session(row.stream, event.agent, event.session_id)
-        return msgspec.structs.replace(_indexed(old, event), version=row.version)
+        return grown(session, row.stream, event, row.version)
     if session is None:
         return None
     return msgspec.structs.replace(session, version=row.version, **_changes(session, event, row.at_ms))
 
 
-def _indexed(old: Session, event: SessionIndexed) -> Session:
-    mark = FileMark(
-        event.path,
-        event.host,
-        event.size_bytes,
-        event.mtime_ns,
-        event.inode,
-        event.offset,
-        event.tail_hash,
-        event.state,
-    )
+def grown(session: Session | None, stream: str, event: SessionIndexed, version: int) -> Session:
+    """The session, perhaps a new one, after what was read of one of its files."""
+    old = session or Session(stream, event.agent, event.session_id)
     segments = old.segments
     if event.blob:
         segments = [*segments, SegmentMark(event.turn_from, event.turn_to, event.blob)]
     return msgspec.structs.replace(
         old,
-        files={**old.files, event.path: mark},
+        version=version,
+        files={**old.files, event.path: file_mark(event)},
         segments=segments,
         turns=max(old.turns, event.turn_to),
         skip_reason=None if segments else event.skip_reason,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
 import msgspec
 
 from lerim_jobs.errors import BadTranscript
@@ -10,13 +13,52 @@ from lerim_jobs.sessions import transcript
 from lerim_jobs.sessions.session import Session
 from lerim_jobs.sessions.transcript import Turn
 
-__all__ = ["stored_turns"]
+__all__ = ["each_turn", "known_keys", "stored_turns"]
+
+T = TypeVar("T")
 
 
-def stored_turns(store: Store, session: Session) -> list[Turn]:
-    """Every kept turn, in order. Raises BadTranscript for a segment that cannot be read, CorruptLog for a missing one."""
+class _Key(msgspec.Struct, frozen=True, gc=False):
+    key: str
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    """A segment without its texts."""
+
+    turns: list[_Key]
+
+
+_keys = msgspec.json.Decoder(_Keys)
+
+
+def stored_turns(store: Store, session: Session, turn_from: int = 0, turn_to: int | None = None) -> list[Turn]:
+    """Kept turns `turn_from <= n < turn_to`, in order.
+
+    Raises BadTranscript for a segment that cannot be read, CorruptLog for a missing one.
+    """
+    return list(each_turn(store, session, turn_from, turn_to))
+
+
+def each_turn(store: Store, session: Session, turn_from: int = 0, turn_to: int | None = None) -> Iterator[Turn]:
+    """`stored_turns` with one segment at a time in memory: a session may be larger than a process should be."""
+    end = session.turns if turn_to is None else turn_to
+    for part in session.segments:
+        if part.blob and part.turn_from < end and part.turn_to > turn_from:
+            segment = _read(session, store.blob(part.blob), transcript.decode)
+            yield from (turn for turn in segment.turns if turn_from <= turn.n < end)
+
+
+def known_keys(blob: Callable[[str], bytes], session: Session, keys: set[str]) -> set[str]:
+    """Those of the keys that are kept of the session already; `blob` gives a segment's bytes. Raises as `stored_turns`."""
+    known: set[str] = set()
+    for part in session.segments:
+        if part.blob and len(known) < len(keys):
+            known.update(keys.intersection([turn.key for turn in _read(session, blob(part.blob), _keys.decode).turns]))
+    return known
+
+
+def _read(session: Session, data: bytes, decode: Callable[[bytes], T]) -> T:
     try:
-        parts = [transcript.decode(store.blob(part.blob)) for part in session.segments if part.blob]
+        return decode(data)
     except msgspec.DecodeError as exc:
         raise BadTranscript(f"a stored segment of session {session.session_id!r} cannot be read") from exc
-    return [turn for part in parts for turn in part.turns]

@@ -8,9 +8,11 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["PRINTED", "Segment", "Speaker", "Turn", "contains", "decode", "encode", "find_quote", "render"]
+__all__ = ["PRINTED", "REDACTED", "Segment", "Speaker", "Turn", "contains", "decode", "encode", "find_quote", "render"]
 
 Speaker = Literal["user", "assistant", "tool"]
+REDACTED = "[REDACTED]"
+"""Stands where something was taken out of what is stored."""
 PRINTED = "error: "
 """How a tool turn begins that is what a tool printed; all others are calls, which the agent wrote."""
 _LABEL: dict[str, str] = {"user": "User", "assistant": "Assistant", "tool": "Tool"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,53 +14,83 @@ __all__ = ["CHARS_PER_TOKEN", "Window", "cut"]
 CHARS_PER_TOKEN = 3.5
 
 
-class Window(msgspec.Struct, frozen=True):
-    """Turns `turn_from <= n < turn_to`, rendered; a turn longer than a window is spread over several."""
+class Window(NamedTuple):
+    """Turns `turn_from <= n < turn_to`: the first from character `char_from` on, the last before `char_to`, 0 for its end.
 
-    index: int
+    A turn longer than a window is spread over several.
+    """
+
     turn_from: int
     turn_to: int
-    text: str
+    char_from: int = 0
+    char_to: int = 0
+
+    def of(self, turns: Iterable[Turn]) -> list[Turn]:
+        """The turns that are in it, the first and the last one perhaps only in part; nothing of a text that is gone."""
+        inside = [self._part(turn) for turn in turns if self.turn_from <= turn.n < self.turn_to]
+        return [turn for turn in inside if turn.text]
+
+    def text(self, turns: Iterable[Turn]) -> str:
+        """What a model is shown."""
+        return render(self.of(turns))
+
+    def _part(self, turn: Turn) -> Turn:
+        start = self.char_from if turn.n == self.turn_from else 0
+        end = self.char_to if turn.n == self.turn_to - 1 else 0
+        return msgspec.structs.replace(turn, text=turn.text[start : end or None]) if start or end else turn
 
 
-def cut(turns: Sequence[Turn], *, max_tokens: int, overlap_tokens: int) -> list[Window]:
+class _Piece(msgspec.Struct, frozen=True, gc=False):
+    """A turn, or a part of one that is longer than a window; `size` is its length as it is shown."""
+
+    n: int
+    size: int
+    start: int = 0
+    end: int = 0
+
+
+def cut(turns: Iterable[Turn], *, max_tokens: int, overlap_tokens: int) -> list[Window]:
     """Windows of at most `max_tokens`, each beginning with the last turns of the one before as far as they fit in
-    `overlap_tokens`. Every turn is in at least one; no turns give no windows.
+    `overlap_tokens`. Every turn is in at least one; no turns give no windows. One turn at a time is held in memory.
     """
     limit, overlap = int(max_tokens * CHARS_PER_TOKEN), int(overlap_tokens * CHARS_PER_TOKEN)
-    groups: list[list[Turn]] = []
-    group: list[Turn] = []
+    windows: list[Window] = []
+    group: list[_Piece] = []
     size = 0
-    for turn in _bounded(turns, limit):
-        length = _length(turn)
-        if group and size + length > limit:
-            groups.append(group)
-            group = _last(group, min(overlap, limit - length))
-            size = sum(map(_length, group))
-        group.append(turn)
-        size += length
-    if group:
-        groups.append(group)
-    return [Window(index, group[0].n, group[-1].n + 1, render(group)) for index, group in enumerate(groups)]
+    for piece in (piece for turn in turns for piece in _pieces(turn, limit)):
+        if group and size + piece.size > limit:
+            windows.append(_window(group))
+            group = _last(group, min(overlap, limit - piece.size))
+            size = sum(one.size for one in group)
+        group.append(piece)
+        size += piece.size
+    return [*windows, _window(group)] if group else windows
 
 
-def _bounded(turns: Sequence[Turn], limit: int) -> list[Turn]:
-    """The turns, each one longer than a window cut into pieces of the same number."""
+def _pieces(turn: Turn, limit: int) -> list[_Piece]:
+    """The turn, or where it is longer than a window the parts of it."""
+    size = _length(turn)
+    if size <= limit:
+        return [_Piece(turn.n, size)]
     room = max(1, limit - 16)
+    cuts = range(room, len(turn.text), room)
     return [
-        turn if _length(turn) <= limit else msgspec.structs.replace(turn, text=turn.text[start : start + room])
-        for turn in turns
-        for start in (range(0, len(turn.text), room) if _length(turn) > limit else (0,))
+        _Piece(turn.n, _length(msgspec.structs.replace(turn, text=turn.text[start : end or None])), start, end)
+        for start, end in zip((0, *cuts), (*cuts, 0), strict=True)
     ]
 
 
-def _last(group: list[Turn], room: int) -> list[Turn]:
-    kept: list[Turn] = []
-    for turn in reversed(group):
-        room -= _length(turn)
+def _window(group: list[_Piece]) -> Window:
+    return Window(group[0].n, group[-1].n + 1, group[0].start, group[-1].end)
+
+
+def _last(group: list[_Piece], room: int) -> list[_Piece]:
+    kept: list[_Piece] = []
+    for piece in reversed(group):
+        room -= piece.size
         if room < 0:
             break
-        kept.insert(0, turn)
+        kept.insert(0, piece)
     return kept
 
 

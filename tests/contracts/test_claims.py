@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from lerim_jobs import ids
 from lerim_jobs.errors import ConflictError, CorruptLog
 from lerim_jobs.jobs import claims, outcomes
 from lerim_jobs.jobs.claims import Claim, Refused
@@ -149,6 +150,38 @@ def test_effects_and_completion_are_one_transaction(store: Store) -> None:
         )
     assert load(store, "j").stages["index"].state == "running"
     assert len(store.read("memory-m")) == 1
+    done(store, held)
+
+
+def test_b3_a_checkpoint_keeps_what_an_attempt_did_so_far_and_a_late_one_changes_nothing(store: Store) -> None:
+    request_job(store, "j", requested())
+    late = taken(store, "index", "w1", lease_ms=-1)
+    first = Effect("memory-m", [MemoryArchived(memory_id="m")], expected=0)
+    assert outcomes.checkpoint(store, late, effects=[first], blobs=[b"one"], meta={"host": "h"})
+    (row,) = store.read("memory-m")
+    assert (row.meta["job_id"], row.meta["stage"], row.meta["attempt"], row.meta["host"]) == ("j", "index", 1, "h")
+    assert store.blob(ids.digest(b"one")) == b"one"
+    assert load(store, "j").stages["index"].state == "running"
+    second = taken(store, "index", "w2")
+    more = Effect("memory-m", [MemoryArchived(memory_id="m")], expected=1)
+    assert not outcomes.checkpoint(store, late, effects=[more], blobs=[b"two"])
+    assert len(store.read("memory-m")) == 1
+    with pytest.raises(CorruptLog):
+        store.blob(ids.digest(b"two"))
+    assert outcomes.checkpoint(store, second, effects=[more])
+    done(store, second)
+    assert not outcomes.checkpoint(store, second, effects=[Effect("memory-m", [MemoryArchived(memory_id="m")])])
+    assert len(store.read("memory-m")) == 2
+
+
+def test_a_checkpoint_is_kept_as_a_whole_or_not_at_all(store: Store) -> None:
+    request_job(store, "j", requested())
+    held = taken(store, "index")
+    store.append("memory-b", [MemoryArchived(memory_id="b")])
+    effects = [Effect(f"memory-{name}", [MemoryArchived(memory_id=name)], expected=0) for name in "ab"]
+    with pytest.raises(ConflictError):
+        outcomes.checkpoint(store, held, effects=effects, blobs=[b"one"])
+    assert store.read("memory-a") == []
     done(store, held)
 
 

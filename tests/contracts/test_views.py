@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -130,6 +131,14 @@ def test_parts_are_among_what_can_be_made_again(store: Store) -> None:
     assert set(store.doc_views()) - views_in(store) == {CHECKPOINTS, "paused"}
 
 
+def test_a_raised_version_folds_from_nothing_and_not_onto_what_an_older_one_left(store: Store) -> None:
+    store.append("session-codex-1", [indexed(0, 1), indexed(1, 2)])
+    catch_up(store, SESSIONS)
+    renewed = msgspec.structs.replace(SESSIONS, version=SESSIONS.version + 1)
+    (session,) = fold_all(store, renewed).values()
+    assert (session.human_prompts, len(session.segments)) == (2, 2)
+
+
 def test_several_readers_catching_up_at_once_apply_each_event_once(store: Store) -> None:
     for n in range(50):
         store.append("session-codex-1", [indexed(n, n + 1)])
@@ -149,19 +158,24 @@ def test_several_readers_catching_up_at_once_apply_each_event_once(store: Store)
 
 
 class SlowReader:
-    """A store whose reader is overtaken between reading events and writing documents."""
+    """A store whose reader is overtaken between reading events and writing documents: before, or after `loading` some."""
 
-    def __init__(self, store: Store, meanwhile: Callable[[], None]) -> None:
-        self._store, self._meanwhile = store, [meanwhile]
+    def __init__(self, store: Store, meanwhile: Callable[[], None], *, loading: str = "") -> None:
+        self._store, self._meanwhile, self._loading = store, [meanwhile], loading
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     def read_all(self, *given: Any) -> list[Recorded]:
         rows = self._store.read_all(*given)
-        while self._meanwhile:
+        while self._meanwhile and not self._loading:
             self._meanwhile.pop()()
         return rows
+
+    def doc(self, view: str, key: str) -> bytes | None:
+        while self._meanwhile and view == self._loading:
+            self._meanwhile.pop()()
+        return self._store.doc(view, key)
 
 
 class Renaming:
@@ -187,3 +201,37 @@ def test_what_was_read_before_a_redaction_is_not_written_behind_it(store: Store)
     slow = SlowReader(store, lambda: store.rewrite(Renaming()))
     catch_up(cast(Store, slow), PROJECTS)
     assert [project.name for project in fold_all(store, PROJECTS).values()] == ["------"]
+
+
+def test_a_reader_that_was_overtaken_while_it_folded_applies_nothing_twice(store: Store) -> None:
+    store.append("session-codex-1", [indexed(0, 1)])
+    catch_up(store, SESSIONS)
+    store.append("session-codex-1", [indexed(1, 2), indexed(2, 3)])
+    slow = SlowReader(store, lambda: catch_up(store, SESSIONS), loading=SESSIONS.name)
+    catch_up(cast(Store, slow), SESSIONS)
+    (session,) = fold_all(store, SESSIONS).values()
+    assert (session.human_prompts, len(session.segments), session.version) == (3, 3, 3)
+
+
+def test_nobody_waits_for_a_fold(store: Store) -> None:
+    """Events are decoded and folded outside the write transaction: it only writes documents."""
+    writing: list[bool] = []
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        @contextmanager
+        def write(self, *, durable: bool = True) -> Iterator[Tx]:
+            with store.write(durable=durable) as tx:
+                writing.append(True)
+                yield tx
+                writing.pop()
+
+    def apply(session: Any, row: Recorded) -> Any:
+        assert not writing
+        return SESSIONS.apply(session, row)
+
+    store.append("session-codex-1", [indexed(0, 1), indexed(1, 2)])
+    catch_up(cast(Store, Watched()), msgspec.structs.replace(SESSIONS, apply=apply))
+    assert fold_all(store, SESSIONS)["session-codex-1"].turns == 2

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import msgspec
 import psutil
 
-from lerim_jobs.log.events import JobFinished, StageStarted
+from lerim_jobs import faults
+from lerim_jobs.log.events import JobFinished, SessionIndexed, StageStarted
+from lerim_jobs.log.sqlite import SqliteStore
 from tests.e2e.traces import whole_trace
 from tests.e2e.world import World
 from tests.model_server import ModelServer
@@ -82,6 +85,32 @@ def test_b3_workers_killed_mid_extract_and_mid_integrate_lose_and_double_nothing
     # Paid once: only calls that were in flight in the two killed processes may have been made again.
     calls = [row for row in world.events(job_id) if row.type == "ModelCalled"]
     assert len(calls) <= len(server.requests) <= len(calls) + 4
+
+
+def test_b3_a_worker_killed_in_the_middle_of_a_scan_repeats_one_chunk(world: World, server: ModelServer) -> None:
+    """Killed right before its first chunk is kept, then right after: three attempts, each file read into the log once."""
+    for n in range(450):
+        world.session(f"bbbbbbbb-0000-4000-8000-{n:012d}", [f"Sentence {n}."])
+    world.session(SESSION, ["REMEMBER: carts live in Redis."], day=2)
+    folder = world.root / "faults"
+    folder.mkdir()
+    world.extra_env[faults.VARIABLE] = str(folder)
+    for point in ("before_checkpoint", "after_checkpoint"):
+        (folder / point).touch()
+    with world.workers(3, slots=1):
+        job_id = enqueue(world, "--run-id", SESSION)
+        assert until(lambda: ended(world, job_id), 90, what="the job's end") == "succeeded"
+        until(lambda: closed(world, job_id), 10, what="the trace's end")
+    assert list(folder.iterdir()) == []
+    whole_trace(world, job_id)
+    done = world.json("jobs", "watch", job_id)[-1]
+    counts = {"found": 451, "indexed": 451, "unchanged": 0, "skipped": 0, "quarantined": 0}
+    assert (done["sessions"], done["memories"]["added"]) == (counts, 1)
+    store = SqliteStore(world.home.log)
+    rows = store.read_all(0, 10_000, ("SessionIndexed",))
+    store.close()
+    assert len({row.as_(SessionIndexed).path for row in rows}) == len(rows) == 451
+    assert Counter(row.meta["attempt"] for row in rows) == {2: 200, 3: 251}
 
 
 def test_b3_redis_killed_with_its_data_while_stages_are_queued(world: World, server: ModelServer) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from lerim_jobs.sessions.agents import AGENTS
 from lerim_jobs.sessions.discovery import Found
-from lerim_jobs.sessions.reader import Checkpoint, Reading, read
+from lerim_jobs.sessions.reader import Reading, read
 from lerim_jobs.sessions.secrets import redact
+from lerim_jobs.sessions.session import file_mark
 from lerim_jobs.sessions.windows import cut
 
 FOLDER = Path(os.environ.get("LERIM_TEST_SESSIONS") or "/nonexistent")
@@ -26,10 +27,14 @@ def agent_of(path: Path) -> str:
     return "claude_code" if path.parent.name == "synthetic" else path.parent.name
 
 
+def nothing(session_id: str, began: str, keys: set[str]) -> set[str]:
+    return set()
+
+
 def first_reading(path: Path) -> tuple[Found, Reading | None]:
     about = path.stat()
     found = Found(agent_of(path), str(path), about.st_size, about.st_mtime_ns, about.st_ino)
-    return found, read(found, None, now_ms=int(time.time() * 1000), known=lambda session, first: frozenset())
+    return found, read(found, None, host="h", now_ms=int(time.time() * 1000), known=nothing)
 
 
 def test_every_file_is_read_or_skipped_with_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,9 +49,9 @@ def test_every_file_is_read_or_skipped_with_a_reason(capsys: pytest.CaptureFixtu
             continue
         found, reading = first_reading(path)
         assert reading is not None
-        if reading.skip_reason:
-            reasons[reading.skip_reason] += 1
-        counts.update(read=1, kept=reading.kept_bytes, sessions=bool(reading.turns), turns=len(reading.turns))
+        if reading.indexed.skip_reason:
+            reasons[reading.indexed.skip_reason] += 1
+        counts.update(read=1, kept=reading.indexed.kept_bytes, sessions=bool(reading.turns), turns=len(reading.turns))
         check(found, reading)
     spent = time.process_time() - begin
     with capsys.disabled():
@@ -68,17 +73,8 @@ def check(found: Found, reading: Reading) -> None:
     for size in (300, 32_000):
         windows = cut(reading.turns, max_tokens=size, overlap_tokens=20)
         assert {n for window in windows for n in range(window.turn_from, window.turn_to)} == set(range(len(keys)))
-    mark = Checkpoint(
-        found.path,
-        found.size_bytes,
-        found.mtime_ns,
-        found.inode,
-        reading.offset,
-        reading.tail_hash,
-        len(keys),
-        reading.state,
-    )
-    again = read(found, mark, now_ms=int(time.time() * 1000), known=lambda session, first: frozenset(keys))
+    mark, now_ms = file_mark(reading.indexed), int(time.time() * 1000)
+    again = read(found, mark, host="h", now_ms=now_ms, known=lambda session, began, found: found & set(keys))
     assert again is None or again.turns == [], found.path
 
 
@@ -99,6 +95,6 @@ def test_damaged_files_give_what_is_left_of_them(name: str, undecodable: int, be
     path = FOLDER / "synthetic" / f"{name}.jsonl"
     found, reading = first_reading(path)
     assert reading is not None
-    assert reading.dropped.get("undecodable", 0) == undecodable
-    assert found.size_bytes - reading.offset == behind
-    assert reading.human_prompts >= 1
+    assert reading.indexed.dropped.get("undecodable", 0) == undecodable
+    assert found.size_bytes - reading.indexed.offset == behind
+    assert reading.indexed.human_prompts >= 1

@@ -78,7 +78,7 @@ def test_max_window_tokens_and_window_overlap_tokens(server: ModelServer) -> Non
         windows = cut(turns, max_tokens=tokens, overlap_tokens=overlap)
         used = models(server, max_window_tokens=tokens, window_overlap_tokens=overlap)
         for window in windows:
-            extraction.extract(used, window.text)
+            extraction.extract(used, window.text(turns))
         sent = [json.dumps(request["messages"]) for request in server.requests]
         assert len(sent) == len(windows)
         counted = [text.count("word " * 100) for text in sent]

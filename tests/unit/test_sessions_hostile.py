@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from lerim_jobs.sessions import records
 from lerim_jobs.sessions.discovery import Found, scan
 from lerim_jobs.sessions.projects import match
-from lerim_jobs.sessions.reader import Checkpoint, Reading, is_unchanged, read
+from lerim_jobs.sessions.reader import Reading, is_unchanged, read
+from lerim_jobs.sessions.session import FileMark, file_mark
 from tests.transcripts import claude_lines
 
 NOW_MS = 10_000_000_000_000
@@ -43,12 +45,16 @@ HOSTILE = {
 }
 
 
+def nothing(session_id: str, began: str, keys: set[str]) -> set[str]:
+    return set()
+
+
 def reading_of(folder: Path, data: bytes, agent: str) -> Reading:
     path = folder / "session.jsonl"
     path.write_bytes(data)
     about = path.stat()
     found = Found(agent, str(path), about.st_size, about.st_mtime_ns, about.st_ino)
-    reading = read(found, None, now_ms=NOW_MS, known=lambda session_id, key: frozenset())
+    reading = read(found, None, host="h", now_ms=NOW_MS, known=nothing)
     assert reading is not None
     return reading
 
@@ -60,8 +66,8 @@ def test_a_hostile_line_costs_itself_only(tmp_path: Path, name: str, agent: str)
     prompt = b'{"type":"event_msg","payload":{"type":"user_message","message":"Use tabs."}}'
     data = b"\n".join([HOSTILE[name], good if agent == "claude_code" else prompt, b""])
     reading = reading_of(tmp_path, data, agent)
-    assert reading.offset == len(data)
-    if reading.skip_reason != "a subagent's file":
+    assert reading.indexed.offset == len(data)
+    if reading.indexed.skip_reason != "a subagent's file":
         assert "Use tabs." in [turn.text for turn in reading.turns]
 
 
@@ -117,10 +123,15 @@ def test_no_bytes_make_a_reader_raise_or_say_more_than_it_may(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, agent: str
 ) -> None:
     reading = reading_of(tmp_path_factory.getbasetemp(), data, agent)
-    assert reading.offset <= len(data)
-    assert 0 < len(reading.session_id) <= 200
-    assert len(reading.dropped) <= 52
-    for text in (reading.session_id, reading.title or "", reading.branch or "", reading.cwd or ""):
+    assert reading.indexed.offset <= len(data)
+    assert 0 < len(reading.indexed.session_id) <= 200
+    assert len(reading.indexed.dropped) <= 52
+    for text in (
+        reading.indexed.session_id,
+        reading.indexed.title or "",
+        reading.indexed.branch or "",
+        reading.indexed.cwd or "",
+    ):
         assert text.isprintable() or agent == "codex"
         assert "\x00" not in text
     for turn in reading.turns:
@@ -138,9 +149,9 @@ def test_damage_reads_alike_in_one_go_and_in_two(
     first, whole = reading_of(folder, data[:cut], agent), reading_of(folder, data, agent)
     path = folder / "session.jsonl"
     about = path.stat()
-    mark = Checkpoint(str(path), cut, 0, about.st_ino, first.offset, first.tail_hash, len(first.turns), first.state)
+    mark = msgspec.structs.replace(file_mark(first.indexed), size_bytes=cut)
     found = Found(agent, str(path), about.st_size, about.st_mtime_ns, about.st_ino)
-    second = read(found, mark, now_ms=NOW_MS, known=lambda session_id, key: frozenset())
+    second = read(found, mark, host="h", now_ms=NOW_MS, known=nothing)
     assert second is not None
     if b"rolled_back" not in data:  # what a later rollback cancels may be stored already
         # As sets: a record that stands twice is kept once, and twice when the file grew between.
@@ -152,10 +163,10 @@ def test_an_overlong_line_is_passed_over_in_bounded_memory(tmp_path: Path, monke
     good = "\n".join(claude_lines("s", "/srv", ["Use tabs."])).encode() + b"\n"
     data = b'{"x":"' + b"a" * 300_000 + b'"}\n' + good
     reading = reading_of(tmp_path, data, "claude_code")
-    assert (reading.offset, reading.dropped["oversized line"]) == (len(data), 1)
+    assert (reading.indexed.offset, reading.indexed.dropped["oversized line"]) == (len(data), 1)
     assert "Use tabs." in [turn.text for turn in reading.turns]
     # Without its end it waits: the offset stays in front of it.
-    assert reading_of(tmp_path, good + b"a" * 300_000, "claude_code").offset == len(good)
+    assert reading_of(tmp_path, good + b"a" * 300_000, "claude_code").indexed.offset == len(good)
 
 
 def test_many_rollbacks_of_nothing_take_no_time(tmp_path: Path) -> None:
@@ -176,13 +187,18 @@ def test_names_and_reasons_are_short_printable_and_few(tmp_path: Path) -> None:
         *({"type": f"kind {n} \x07" if n % 2 else f"kind-{n}"} for n in range(500)),
     ]
     reading = reading_of(tmp_path, "\n".join(map(json.dumps, lines)).encode() + b"\n", "claude_code")
-    assert len(reading.session_id) <= 200
-    assert reading.title
-    for text in (reading.session_id, reading.title, reading.branch or "", *reading.dropped):
+    assert len(reading.indexed.session_id) <= 200
+    assert reading.indexed.title
+    for text in (
+        reading.indexed.session_id,
+        reading.indexed.title,
+        reading.indexed.branch or "",
+        *reading.indexed.dropped,
+    ):
         assert text.isprintable()
         assert len(text) <= 200
-    assert len(reading.dropped) <= 51
-    assert sum(reading.dropped.values()) == len(lines)
+    assert len(reading.indexed.dropped) <= 51
+    assert sum(reading.indexed.dropped.values()) == len(lines)
 
 
 def test_a_secret_at_the_edge_of_what_is_kept_leaves_no_half(tmp_path: Path) -> None:
@@ -195,26 +211,25 @@ def test_a_secret_at_the_edge_of_what_is_kept_leaves_no_half(tmp_path: Path) -> 
         assert secret[:6] not in text
 
 
-def test_a_huge_file_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lerim_jobs.sessions.reader._MAX_CHARS", 100)
+def test_a_huge_file_is_read_in_parts(tmp_path: Path) -> None:
     says = [f"This is sentence number {n}." for n in range(30)]
     data = "\n".join(claude_lines("s", "/srv", says)).encode() + b"\n"
-    texts: list[str] = []
-    mark: Checkpoint | None = None
-    reading: Reading | None = reading_of(tmp_path, data, "claude_code")
-    about = (tmp_path / "session.jsonl").stat()
-    found = Found("claude_code", str(tmp_path / "session.jsonl"), about.st_size, about.st_mtime_ns, about.st_ino)
-    for _ in range(60):
-        if reading is None:
-            break
-        texts += [turn.text for turn in reading.turns]
-        mark = Checkpoint(
-            *(found.path, found.size_bytes, found.mtime_ns, found.inode),
-            *(reading.offset, reading.tail_hash, len(texts), reading.state),
-        )
-        assert is_unchanged(found, mark) == (reading.offset == len(data))
-        reading = read(found, mark, now_ms=NOW_MS, known=lambda session_id, key: frozenset())
-    assert [text for text in texts if text.startswith("This")] == says
+    path = tmp_path / "session.jsonl"
+    path.write_bytes(data)
+    about = path.stat()
+    found = Found("claude_code", str(path), about.st_size, about.st_mtime_ns, about.st_ino)
+    for limit in ({"max_chars": 100}, {"max_bytes": 1000}):
+        texts: list[str] = []
+        mark: FileMark | None = None
+        parts = 0
+        while reading := read(found, mark, host="h", now_ms=NOW_MS, known=nothing, **limit):
+            texts += [turn.text for turn in reading.turns]
+            mark = file_mark(reading.indexed)
+            assert reading.more == (mark.offset < len(data))
+            assert is_unchanged(found, mark) == (not reading.more)
+            parts += 1
+        assert [text for text in texts if text.startswith("This")] == says
+        assert parts > 5
 
 
 def test_links_are_followed_neither_when_found_nor_when_read(tmp_path: Path) -> None:
@@ -236,7 +251,7 @@ def test_links_are_followed_neither_when_found_nor_when_read(tmp_path: Path) -> 
         about = outside.stat()
         planted = Found("claude_code", str(root / swapped), about.st_size, about.st_mtime_ns, about.st_ino)
         try:
-            reading = read(planted, None, now_ms=NOW_MS, known=lambda session_id, key: frozenset())
+            reading = read(planted, None, host="h", now_ms=NOW_MS, known=nothing)
         except OSError:
             continue
         assert reading is not None

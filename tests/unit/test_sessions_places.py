@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,12 +89,30 @@ def test_windows_hold_every_turn_in_order_and_keep_their_size(
     windows = cut(turns, max_tokens=max_tokens, overlap_tokens=overlap_tokens)
     covered = {n for window in windows for n in range(window.turn_from, window.turn_to)}
     assert covered == {turn.n for turn in turns}
-    assert all(len(window.text) <= max_tokens * CHARS_PER_TOKEN for window in windows)
-    assert [window.index for window in windows] == list(range(len(windows)))
+    assert all(len(window.text(turns)) <= max_tokens * CHARS_PER_TOKEN for window in windows)
     assert [window.turn_to for window in windows] == sorted(window.turn_to for window in windows)
     letters = "".join(turn.text for turn in turns).replace(" ", "").replace("\n", "")
-    shown = "".join(window.text for window in windows).replace("User:", "").replace(" ", "").replace("\n", "")
+    shown = "".join(window.text(turns) for window in windows).replace("User:", "").replace(" ", "").replace("\n", "")
     assert len(shown) >= len(letters)
+
+
+@given(turns=TURNS, max_tokens=st.integers(20, 120))
+def test_windows_without_overlap_hold_every_character_once(turns: list[Turn], max_tokens: int) -> None:
+    windows = cut(turns, max_tokens=max_tokens, overlap_tokens=0)
+    shown: dict[int, str] = {}
+    for window in windows:
+        for turn in window.of(turns):
+            shown[turn.n] = shown.get(turn.n, "") + turn.text
+    assert shown == {turn.n: turn.text for turn in turns}
+
+
+def test_a_turn_that_a_redaction_made_shorter_or_longer_still_stands_in_its_windows() -> None:
+    turn = Turn(3, "user", "x" * 500, "k")
+    windows = cut([turn], max_tokens=40, overlap_tokens=0)
+    assert len(windows) > 3
+    for text in ("[REDACTED]", "y" * 900):
+        changed = [msgspec.structs.replace(turn, text=text)]
+        assert "".join(part.text for window in windows for part in window.of(changed)) == text
 
 
 def test_the_overlap_repeats_the_end_of_the_window_before() -> None:

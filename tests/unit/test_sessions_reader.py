@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerim_jobs.sessions.discovery import Found
-from lerim_jobs.sessions.reader import Checkpoint, Reading, read
+from lerim_jobs.sessions.reader import Reading, read
+from lerim_jobs.sessions.session import FileMark, file_mark
 from lerim_jobs.sessions.transcript import Turn
 
 NOW_MS = 10_000_000_000_000
@@ -49,14 +50,14 @@ def found(path: Path, agent: str = "claude_code") -> Found:
     return Found(agent, str(path), about.st_size, about.st_mtime_ns, about.st_ino)
 
 
-def nothing(session_id: str, first_key: str) -> frozenset[str]:
-    return frozenset()
+def nothing(session_id: str, began: str, keys: set[str]) -> set[str]:
+    return set()
 
 
 def read_bytes(tmp_path: Path, data: bytes, agent: str = "claude_code", now_ms: int = NOW_MS) -> Reading:
     path = tmp_path / "session.jsonl"
     path.write_bytes(data)
-    reading = read(found(path, agent), None, now_ms=now_ms, known=nothing)
+    reading = read(found(path, agent), None, host="h", now_ms=now_ms, known=nothing)
     assert reading is not None
     return reading
 
@@ -67,19 +68,6 @@ def read_lines(tmp_path: Path, *lines: str, agent: str = "claude_code") -> Readi
 
 def said(reading: Reading) -> list[tuple[str, str]]:
     return [(turn.speaker, turn.text) for turn in reading.turns]
-
-
-def mark(file: Found, reading: Reading, next_turn: int) -> Checkpoint:
-    return Checkpoint(
-        file.path,
-        file.size_bytes,
-        file.mtime_ns,
-        file.inode,
-        reading.offset,
-        reading.tail_hash,
-        next_turn,
-        reading.state,
-    )
 
 
 # --- Claude Code -----------------------------------------------------------------------------------
@@ -105,7 +93,7 @@ def test_prompts_answers_calls_and_errors_are_kept_in_short(tmp_path: Path) -> N
     assert said(reading)[2][1].startswith('Bash: {"command"')
     assert len(said(reading)[2][1]) < 180
     assert said(reading)[3][1] == "error: " + "E" * 300
-    assert (reading.human_prompts, reading.cwd, reading.session_id) == (1, "/srv/shop", SESSION)
+    assert (reading.indexed.human_prompts, reading.indexed.cwd, reading.indexed.session_id) == (1, "/srv/shop", SESSION)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +114,7 @@ def test_prompts_answers_calls_and_errors_are_kept_in_short(tmp_path: Path) -> N
 def test_what_nobody_typed_is_dropped_and_counted(tmp_path: Path, line: str) -> None:
     reading = read_lines(tmp_path, claude("user", "A real prompt.", 1), line)
     assert said(reading) == [("user", "A real prompt.")]
-    assert sum(reading.dropped.values()) >= 1
+    assert sum(reading.indexed.dropped.values()) >= 1
 
 
 def test_a_synthetic_api_error_is_no_answer(tmp_path: Path) -> None:
@@ -144,20 +132,20 @@ def test_titles_branches_and_worktrees_are_noted(tmp_path: Path) -> None:
         claude("user", "Hello there.", 1, cwd="/tmp/wt/shop", gitBranch="feature"),
         json.dumps({"type": "ai-title", "aiTitle": "New title"}),
     )
-    assert (reading.title, reading.branch, reading.cwd) == ("New title", "feature", "/srv/shop")
+    assert (reading.indexed.title, reading.indexed.branch, reading.indexed.cwd) == ("New title", "feature", "/srv/shop")
 
 
 def test_a_subagents_file_belongs_to_its_parent(tmp_path: Path) -> None:
     reading = read_lines(tmp_path, claude("user", "You are a helper.", 1, isSidechain=True, agentId="a1"))
-    assert (reading.turns, reading.session_id, reading.human_prompts) == ([], SESSION, 0)
-    assert reading.skip_reason == "a subagent's file"
+    assert (reading.turns, reading.indexed.session_id, reading.indexed.human_prompts) == ([], SESSION, 0)
+    assert reading.indexed.skip_reason == "a subagent's file"
 
 
 @pytest.mark.parametrize("data", [b"", b"\n\n", b"\x00" * 50, b"not json\n", b"[1]\n3\n"])
 def test_files_without_anything_are_skipped_with_a_reason(tmp_path: Path, data: bytes) -> None:
     reading = read_bytes(tmp_path, data)
     assert reading.turns == []
-    assert reading.skip_reason
+    assert reading.indexed.skip_reason
 
 
 # --- damaged bytes ---------------------------------------------------------------------------------
@@ -170,7 +158,7 @@ def test_damaged_lines_lose_nothing_else(tmp_path: Path) -> None:
     reading = read_bytes(tmp_path, data)
     texts = [text for _, text in said(reading)]
     assert texts == ["Prompt number 1.", "Prompt number 2.", "Prompt number 3.", "lone ? here", "bytes \ufffd\ufffd"]
-    assert (reading.dropped["undecodable"], reading.dropped["not an object"]) == (1, 1)
+    assert (reading.indexed.dropped["undecodable"], reading.indexed.dropped["not an object"]) == (1, 1)
 
 
 def test_a_message_that_is_a_string_and_blocks_of_odd_types_are_read(tmp_path: Path) -> None:
@@ -195,7 +183,7 @@ def test_secrets_are_gone_before_anything_leaves_the_reader(tmp_path: Path) -> N
         json.dumps({"type": key, "gitBranch": f"fix/{key}", "sessionId": key}),
     )
     assert key not in str(reading)
-    assert reading.redactions == 3
+    assert reading.indexed.redactions == 3
 
 
 # --- growing files ---------------------------------------------------------------------------------
@@ -204,48 +192,76 @@ def test_an_unfinished_last_line_waits_for_quiet_and_is_not_kept_twice(tmp_path:
     first, last = claude("user", "The first one.", 1), claude("user", "The last one.", 2)
     path.write_text(f"{first}\n{last}", "utf-8")
     written_ms = path.stat().st_mtime_ns // 1_000_000
-    busy = read(found(path), None, now_ms=written_ms + 1000, known=nothing)
+    busy = read(found(path), None, host="h", now_ms=written_ms + 1000, known=nothing)
     assert busy is not None
     assert said(busy) == [("user", "The first one.")]
-    before = mark(found(path), busy, 1)
-    assert read(found(path), before, now_ms=written_ms + 2000, known=nothing) is not None
-    quiet = read(found(path), before, now_ms=written_ms + 61_000, known=nothing)
+    before = file_mark(busy.indexed)
+    assert read(found(path), before, host="h", now_ms=written_ms + 2000, known=nothing) is not None
+    quiet = read(found(path), before, host="h", now_ms=written_ms + 61_000, known=nothing)
     assert quiet is not None
     assert said(quiet) == [("user", "The last one.")]
-    after = mark(found(path), quiet, 2)
-    assert read(found(path), after, now_ms=written_ms + 99_000, known=nothing) is None
+    after = file_mark(quiet.indexed)
+    assert read(found(path), after, host="h", now_ms=written_ms + 99_000, known=nothing) is None
     with path.open("a") as file:
         file.write("\n" + claude("user", "One more.", 3) + "\n")
-    rest = read(found(path), after, now_ms=written_ms + 99_000, known=nothing)
+    rest = read(found(path), after, host="h", now_ms=written_ms + 99_000, known=nothing)
     assert rest is not None
-    assert [(turn.n, turn.text) for turn in rest.turns] == [(2, "One more.")]
+    assert said(rest) == [("user", "One more.")]
 
 
 def test_a_rewritten_file_is_read_again_and_known_turns_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     path.write_text(claude("user", "The first one.", 1) + "\n" + claude("user", "The second.", 2) + "\n")
-    whole = read(found(path), None, now_ms=NOW_MS, known=nothing)
+    whole = read(found(path), None, host="h", now_ms=NOW_MS, known=nothing)
     assert whole is not None
-    before = mark(found(path), whole, 2)
+    before = file_mark(whole.indexed)
     path.write_text(claude("user", "The first one.", 1) + "\n" + claude("user", "Another.", 3) + "\n")
-    keys = frozenset(turn.key for turn in whole.turns)
-    again = read(found(path), before, now_ms=NOW_MS, known=lambda session, first: keys)
+    keys = {turn.key for turn in whole.turns}
+    again = read(found(path), before, host="h", now_ms=NOW_MS, known=lambda session, began, found: keys & found)
     assert again is not None
     assert said(again) == [("user", "Another.")]
 
 
+@pytest.mark.parametrize("agent", ["claude_code", "codex"])
+@pytest.mark.parametrize("longer", ["", " And a longer one it is."])
+def test_a_file_rewritten_at_its_old_size_or_larger_is_not_read_on_from_the_wrong_place(
+    tmp_path: Path, agent: str, longer: str
+) -> None:
+    path = tmp_path / "s.jsonl"
+    line = claude if agent == "claude_code" else lambda kind, text, n: prompt(text, n)
+
+    def write(*texts: str, start: int = 1) -> None:
+        path.write_text("".join(line("user", text, n) + "\n" for n, text in enumerate(texts, start)))
+
+    write("First words.", "Other words.")
+    before = read(found(path, agent), None, host="h", now_ms=NOW_MS, known=nothing)
+    assert before is not None
+    assert before.indexed.offset == path.stat().st_size
+    write("Next, words.", "Final words.", f"More of them.{longer}", start=5)
+    size = before.indexed.offset
+    if not longer:
+        os.truncate(path, size)
+        assert path.read_bytes().endswith(b"\n")
+    os.utime(path, ns=(1, 1))
+    again = read(found(path, agent), file_mark(before.indexed), host="h", now_ms=NOW_MS, known=nothing)
+    assert again is not None
+    wanted = ["Next, words.", "Final words.", *([f"More of them.{longer}"] if longer else [])]
+    assert [text for _, text in said(again)] == wanted
+    assert again.indexed.offset == path.stat().st_size
+
+
 def test_a_copy_of_a_session_adds_only_what_is_new(tmp_path: Path) -> None:
     original = read_lines(tmp_path, claude("user", "The first one.", 1))
-    keys = frozenset(turn.key for turn in original.turns)
+    keys = {turn.key for turn in original.turns}
     path = tmp_path / "copy.jsonl"
     path.write_text(claude("user", "The first one.", 1, sessionId="other") + "\n" + claude("user", "New.", 2) + "\n")
 
-    def known(session_id: str, first_key: str) -> frozenset[str]:
-        return keys if first_key == original.first_key else frozenset()
+    def known(session_id: str, began: str, found: set[str]) -> set[str]:
+        return keys & found if began == original.indexed.first_key else set()
 
-    copied = read(found(path), None, now_ms=NOW_MS, known=known)
+    copied = read(found(path), None, host="h", now_ms=NOW_MS, known=known)
     assert copied is not None
-    assert (copied.session_id, said(copied)) == ("other", [("user", "New.")])
+    assert (copied.indexed.session_id, said(copied)) == ("other", [("user", "New.")])
 
 
 WORDS = st.text(st.sampled_from("abc é☃\n"), min_size=1, max_size=12).map(lambda text: f"w{text}w")
@@ -296,16 +312,16 @@ def assert_prefixes_add_up(folder: Path, lines: list[str], cuts: list[float], ag
     whole = read_bytes(folder, data, agent)
     path = folder / "grown.jsonl"
     turns: list[Turn] = []
-    checkpoint: Checkpoint | None = None
+    checkpoint: FileMark | None = None
     for step, cut in enumerate(sorted({int(len(data) * cut) for cut in cuts} | {len(data)})):
         path.write_bytes(data[:cut])
         os.utime(path, ns=(step + 1, step + 1))
-        reading = read(found(path, agent), checkpoint, now_ms=1000 if step % 2 else NOW_MS, known=nothing)
+        reading = read(found(path, agent), checkpoint, host="h", now_ms=1000 if step % 2 else NOW_MS, known=nothing)
         if reading is not None:
             turns += reading.turns
-            checkpoint = mark(found(path, agent), reading, len(turns))
-    assert [(turn.n, turn.speaker, turn.text, turn.key) for turn in turns] == [
-        (turn.n, turn.speaker, turn.text, turn.key) for turn in whole.turns
+            checkpoint = file_mark(reading.indexed)
+    assert [(turn.speaker, turn.text, turn.key) for turn in turns] == [
+        (turn.speaker, turn.text, turn.key) for turn in whole.turns
     ]
 
 
@@ -324,7 +340,13 @@ def test_codex_keeps_each_prompt_once_and_the_first_meta(tmp_path: Path) -> None
         agent="codex",
     )
     assert said(reading) == [("user", "Fix the cart."), ("assistant", "Done."), ("user", "Fix the cart.")]
-    assert (reading.session_id, reading.cwd, reading.branch, reading.human_prompts) == ("c1", "/srv/shop", "main", 2)
+    about = reading.indexed
+    assert (about.session_id, about.cwd, about.branch, about.human_prompts) == (
+        "c1",
+        "/srv/shop",
+        "main",
+        2,
+    )
     assert len({turn.key for turn in reading.turns}) == 3
 
 
@@ -378,7 +400,7 @@ def test_codex_rollbacks_take_their_turns_with_them(tmp_path: Path) -> None:
 def test_codex_spawned_threads_belong_to_their_parent(tmp_path: Path) -> None:
     spawned = {"id": "c2", "source": {"subagent": {"thread_spawn": {"parent_thread_id": "c1"}}}}
     reading = read_lines(tmp_path, event("session_meta", spawned), prompt("Do this part."), agent="codex")
-    assert (reading.turns, reading.skip_reason) == ([], "a subagent's file")
+    assert (reading.turns, reading.indexed.skip_reason) == ([], "a subagent's file")
 
 
 def test_the_old_codex_format_is_read(tmp_path: Path) -> None:
@@ -393,4 +415,4 @@ def test_the_old_codex_format_is_read(tmp_path: Path) -> None:
         agent="codex",
     )
     assert said(reading) == [("user", "Fix the cart."), ("assistant", "Done.")]
-    assert (reading.session_id, reading.cwd, reading.human_prompts) == ("c0", "/srv/shop", 1)
+    assert (reading.indexed.session_id, reading.indexed.cwd, reading.indexed.human_prompts) == ("c0", "/srv/shop", 1)

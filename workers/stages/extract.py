@@ -17,10 +17,9 @@ from lerim_jobs.memory import wording
 from lerim_jobs.memory.proposals import Candidate
 from lerim_jobs.redaction.rewriting import REDACTIONS
 from lerim_jobs.sessions.transcript import Turn, find_quote
-from lerim_jobs.sessions.windows import cut
 from workers.models import extraction
 from workers.stage import Outcome, StageContext
-from workers.stages.sessions import planned_session, session_turns
+from workers.stages.sessions import extract_window, planned_session, session_turns
 
 __all__ = ["run"]
 
@@ -28,19 +27,16 @@ __all__ = ["run"]
 def run(ctx: StageContext) -> Outcome:
     """One window, one pipeline call; a candidate without its quote in the window is dropped."""
     plan = planned_session(ctx)
-    turns = session_turns(ctx.store, plan, new_only=True)
-    windows = cut(turns, max_tokens=plan.window_tokens, overlap_tokens=plan.overlap_tokens)
-    number: int = ctx.input["window"]
-    if number >= len(windows):
+    window = extract_window(ctx.store, plan, ctx.input["window"])
+    turns = session_turns(ctx.store, plan, window.turn_from, window.turn_to) if window else []
+    if window is None or not window.of(turns):
         if ctx.store.read(REDACTIONS):
             # The session got shorter after its windows were planned.
             return Outcome({"candidates": [], "dropped": [], "turn_from": 0, "turn_to": 0, "replayed": 0})
-        raise BadTranscript(f"session {plan.session_id!r} has no window {number}")
-    window = windows[number]
+        raise BadTranscript(f"session {plan.session_id!r} has no window {ctx.input['window']}")
     models = ctx.models()
-    found = extraction.extract(models, window.text, session_title=plan.title)
-    part = [turn for turn in turns if window.turn_from <= turn.n < window.turn_to]
-    kept, dropped = _proved(found, part)
+    found = extraction.extract(models, window.text(turns), session_title=plan.title)
+    kept, dropped = _proved(found, turns)
     output: dict[str, Any] = {
         "candidates": msgspec.to_builtins(kept),
         "dropped": dropped,

@@ -36,7 +36,7 @@ def run(ctx: StageContext) -> Outcome:
     proposals: list[Proposal] = []
     if candidates:
         proposals = lead.integrate(models, candidates, memories, session_title=plan.title, session_stream=plan.stream)
-    turns = session_turns(ctx.store, plan, new_only=False)
+    turns = session_turns(ctx.store, plan)
     ref = SessionRef(session_id=plan.session_id, stream=plan.stream, agent=plan.agent, model=models.answered_by("lead"))
     verdict = check(
         proposals,

@@ -11,10 +11,9 @@ from lerim_jobs.log.projection import find
 from lerim_jobs.memory.checks.summaries import summary_id
 from lerim_jobs.memory.stored import MEMORIES
 from lerim_jobs.sessions.session import SESSIONS
-from lerim_jobs.sessions.windows import cut
 from workers.models import extraction
 from workers.stage import Outcome, StageContext
-from workers.stages.sessions import planned_session, session_turns
+from workers.stages.sessions import planned_session, session_turns, summarize_windows
 
 __all__ = ["run"]
 
@@ -23,12 +22,14 @@ def run(ctx: StageContext) -> Outcome:
     """Several windows cost one call each and one to merge them."""
     plan = planned_session(ctx)
     role = ctx.settings.roles.summarize
-    turns = session_turns(ctx.store, plan, new_only=True)
-    windows = cut(turns, max_tokens=role.max_window_tokens, overlap_tokens=role.window_overlap_tokens)
+    windows = summarize_windows(
+        ctx.store, plan, max_tokens=role.max_window_tokens, overlap_tokens=role.window_overlap_tokens
+    )
+    texts = [window.text(session_turns(ctx.store, plan, window.turn_from, window.turn_to)) for window in windows]
     before = find(ctx.store, MEMORIES, summary_id(plan.project_id, plan.stream))
     models = ctx.models()
     session = find(ctx.store, SESSIONS, plan.stream)
     is_whole = plan.turn_from == 0 and session is not None and plan.turn_to >= session.turns
     previous = before.body if before and not is_whole else None
-    summary = extraction.summarize(models, [window.text for window in windows], previous=previous)
+    summary = extraction.summarize(models, texts, previous=previous)
     return Outcome({"title": summary.title, "body": summary.body, "replayed": models.replayed})

@@ -160,7 +160,6 @@ def _as_call(row: Recorded) -> Call:
 def _around(store: Store, quote: Quote) -> list[Turn]:
     session = find(store, SESSIONS, quote.stream)
     try:
-        turns = stored_turns(store, session) if session else []
+        return stored_turns(store, session, quote.turn - _AROUND, quote.turn + _AROUND + 1) if session else []
     except JobsError:
         return []
-    return [turn for turn in turns if abs(turn.n - quote.turn) <= _AROUND]
