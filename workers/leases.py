@@ -1,4 +1,7 @@
-"""Keeping claims alive: one thread per worker process renews every lease this process holds, and sees which are lost."""
+"""Keeping claims alive: one thread per worker process renews every lease this process holds, and sees which are lost.
+
+Nothing ends that thread: without it every lease of the process would run out, and its calls be made again elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ _LOOK_S = 0.5
 class Leases:
     """The claims in work. They are renewed three times a lease, so one failing renewal does no harm."""
 
-    def __init__(self, store: Store, *, lease_ms: int = LEASE_MS) -> None:
-        self._store, self.lease_ms = store, lease_ms
+    def __init__(self, store: Store, *, lease_ms: int = LEASE_MS, look_s: float = _LOOK_S) -> None:
+        self._store, self.lease_ms, self._look_s = store, lease_ms, look_s
         self._every_s = lease_ms / 3000
         self._held: dict[tuple[str, str, int], tuple[Claim, Scope]] = {}
         self._lock = threading.Lock()
@@ -65,7 +68,7 @@ class Leases:
 
     def _renew_for_ever(self) -> None:
         renew_at = time.monotonic() + self._every_s
-        while not self._stop.wait(min(_LOOK_S, self._every_s)):
+        while not self._stop.wait(min(self._look_s, self._every_s)):
             is_due = time.monotonic() >= renew_at
             if is_due:
                 renew_at = time.monotonic() + self._every_s
@@ -75,6 +78,9 @@ class Leases:
                 lost = self._lost([claim for claim, _ in held], renew=is_due)
             except JobsError as exc:
                 _log.warning("could not look after the leases: %s", exc)
+                continue
+            except Exception:
+                _log.exception("could not look after the leases")
                 continue
             for claim, scope in held:
                 if claim in lost and not scope.ended and claim in self.held():

@@ -95,6 +95,19 @@ def test_receiver_and_local_store_get_one_whole_trace(tmp_path: Path) -> None:
     assert running.dropped == 0
 
 
+def test_jobs_are_remembered_until_they_arrived_and_only_where_something_is_remote(tmp_path: Path) -> None:
+    rows = retried_job().rows
+    with telemetry(tmp_path / "local", {}) as running:
+        running.emit_job(rows)
+        assert running.on_the_way == {}
+    with OtlpReceiver() as receiver, telemetry(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running:
+        running.emit_job(rows)
+        assert len(running.on_the_way) == 1
+        assert running.flush()
+        assert running.arrived() == ["sync-1"]
+        assert running.on_the_way == {}
+
+
 def test_span_that_died_with_its_worker_leaves_no_orphan(tmp_path: Path) -> None:
     stream = retried_job()
     with OtlpReceiver() as receiver:

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from lerim_jobs.config import Settings
+from lerim_jobs.errors import ConfigError
 from lerim_jobs.paths import Home
 from lerim_jobs.tracing.export.exporter import LocalExporter, Outbox
 from lerim_jobs.tracing.export.preset import PresetIdGenerator, sampler
@@ -71,11 +72,18 @@ def _silence() -> None:
 def build(home: Home, env: Mapping[str, str], *, local: bool = True) -> Telemetry:
     """Processors first, then whoever brings the provider: Logfire when there is a token, else the bare SDK.
 
-    `local` feeds the local span store as well.
+    `local` feeds the local span store as well. Raises ConfigError for what the SDKs cannot read in `env`.
     """
     if sdk_disabled(env):
         return Telemetry(trace.NoOpTracerProvider(), [], home=home, disabled=True)
     notes: list[str] = []
+    try:
+        return _built(home, env, notes, local=local)
+    except ValueError as exc:
+        raise ConfigError(f"tracing: the environment has a value that cannot be used: {exc}") from exc
+
+
+def _built(home: Home, env: Mapping[str, str], notes: list[str], *, local: bool) -> Telemetry:
     with _environment(env):
         sinks = [Sink(LocalExporter(home.traces), delay_ms=_LOCAL_DELAY_MS, remote=False)] if local else []
         if exporter := _otlp(env, notes):

@@ -83,7 +83,8 @@ class Telemetry:
         unsent = self._unsent(request.trace_id, behind)
         sent = emit(self.provider, [*bones, *lost, *stand_ins(bones, [*leaves, *lost], gone), *unsent])
         job_id = events[0].stream.removeprefix("job-")
-        self.on_the_way[job_id] = [sink.given for sink in self._remote]
+        if self._remote:
+            self.on_the_way[job_id] = [sink.given for sink in self._remote]
         self._settle_locally()
         return sent
 
