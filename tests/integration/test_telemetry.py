@@ -23,6 +23,7 @@ from lerim_jobs.paths import Home
 from lerim_jobs.tracing.export.backends import start
 from lerim_jobs.tracing.export.emission import emit
 from lerim_jobs.tracing.export.exporter import record_of
+from lerim_jobs.tracing.export.local_sink import LocalSink
 from lerim_jobs.tracing.export.preset import PresetIdGenerator, sampler
 from lerim_jobs.tracing.export.telemetry import Telemetry
 from lerim_jobs.tracing.local.store import SpanStore
@@ -66,13 +67,13 @@ def test_emitted_records_keep_ids_times_links_events_and_status() -> None:
     provider = TracerProvider(sampler=sampler(), id_generator=PresetIdGenerator(), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
     bones = skeleton(retried_job().rows)
-    assert emit(provider, bones) == len(bones)
+    assert emit(provider.get_tracer("lerim_jobs"), bones) == len(bones)
     assert [record_of(span) for span in memory.get_finished_spans()] == bones
 
 
 def test_running_spans_are_not_emitted() -> None:
     provider = TracerProvider(sampler=sampler(), id_generator=PresetIdGenerator(), shutdown_on_exit=False)
-    assert emit(provider, skeleton(JobStream().requested("index").rows)) == 0
+    assert emit(provider.get_tracer("lerim_jobs"), skeleton(JobStream().requested("index").rows)) == 0
 
 
 def test_receiver_and_local_store_get_one_whole_trace(tmp_path: Path) -> None:
@@ -330,18 +331,15 @@ def test_redis_calls_within_a_job_are_spans_without_their_values(tmp_path: Path)
 
 
 def test_spans_that_could_not_be_stored_for_a_moment_are_stored_with_the_next_ones(tmp_path: Path) -> None:
-    from lerim_jobs.tracing.export.exporter import LocalExporter
-    from lerim_jobs.tracing.export.sink import Sink
-
     place = tmp_path / "away" / "traces.sqlite3"
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(sink := Sink(LocalExporter(place), delay_ms=60_000, remote=False))
+    provider.add_span_processor(sink := LocalSink(place, delay_s=60.0))
     with provider.get_tracer("t").start_as_current_span("outer") as outer:
         provider.get_tracer("t").start_span("inner").end()
-        sink.flush()
-        assert sink.missing == 1
+        assert not sink.keep(0.0)
+        assert sink.waiting == 1
         place.parent.mkdir()
-    sink.flush()
-    assert sink.missing == 0
+    assert sink.keep(1.0)
+    assert (sink.waiting, sink.dropped) == (0, 0)
     stored = SpanStore(place).of_trace(f"{outer.get_span_context().trace_id:032x}")
     assert sorted(span.name for span in stored) == ["inner", "outer"]
