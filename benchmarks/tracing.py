@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,6 +119,8 @@ def _runner(home: Home, env: dict[str, str]) -> Iterator[tuple[Runner, Telemetry
     leases = Leases(store)
     telemetry = start(home, settings, env)
     leases.start()
+    one_stage_a_hint = threading.Event()
+    one_stage_a_hint.set()
     runner = Runner(
         store=store,
         home=home,
@@ -128,6 +131,7 @@ def _runner(home: Home, env: dict[str, str]) -> Iterator[tuple[Runner, Telemetry
         telemetry=telemetry,
         send=lambda rows: None,
         caps=lambda: settings,
+        stopping=one_stage_a_hint,
     )
     try:
         yield runner, telemetry

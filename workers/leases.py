@@ -31,6 +31,7 @@ class Leases:
         self._store, self.lease_ms, self._look_s = store, lease_ms, look_s
         self._every_s = lease_ms / 3000
         self._held: dict[tuple[str, str, int], tuple[Claim, Scope]] = {}
+        self._settling: set[tuple[str, str, int]] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew_for_ever, name="leases", daemon=True)
@@ -51,7 +52,7 @@ class Leases:
     @contextmanager
     def holding(self, claim: Claim) -> Iterator[None]:
         """Renew the claim's lease while the block runs; when it is lost, end the block's model calls."""
-        key, scope = (claim.job_id, claim.stage, claim.attempt), Scope()
+        key, scope = _key(claim), Scope()
         with self._lock:
             self._held[key] = (claim, scope)
         token = current.set(scope)
@@ -61,6 +62,12 @@ class Leases:
             current.reset(token)
             with self._lock:
                 self._held.pop(key, None)
+                self._settling.discard(key)
+
+    def settling(self, claim: Claim) -> None:
+        """Its outcome is being written: a lease that is gone from now on was not lost, and nothing is left to end."""
+        with self._lock:
+            self._settling.add(_key(claim))
 
     def release_all(self) -> int:
         """Hand every claim back to the log, for a worker that must stop now. Returns how many."""
@@ -83,11 +90,19 @@ class Leases:
                 _log.exception("could not look after the leases")
                 continue
             for claim, scope in held:
-                if claim in lost and not scope.ended and claim in self.held():
+                if claim in lost and not scope.ended and self._is_at_work(claim):
                     _log.warning("%s of %s was cancelled or taken over: it ends", claim.stage, claim.job_id)
                     scope.end()
+
+    def _is_at_work(self, claim: Claim) -> bool:
+        with self._lock:
+            return _key(claim) in self._held and _key(claim) not in self._settling
 
     def _lost(self, held: list[Claim], *, renew: bool) -> list[Claim]:
         if renew and held:
             return claims.renew(self._store, held, lease_ms=self.lease_ms)
         return [claim for claim in held if not claims.still_holds(self._store, claim)]
+
+
+def _key(claim: Claim) -> tuple[str, str, int]:
+    return claim.job_id, claim.stage, claim.attempt

@@ -1,7 +1,9 @@
-"""A worker process that cannot boot says so in one line; one that stops ends whatever breaks meanwhile."""
+"""A worker process that cannot boot says so in one line, one that stops ends whatever breaks, one that works well is quiet."""
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 import signal
 import subprocess
@@ -16,7 +18,9 @@ import pytest
 from lerim_jobs.machine import embedded
 from lerim_jobs.machine.processes import workers_running
 from lerim_jobs.paths import Home
+from tests.here import Here
 from tests.waiting import until
+from workers.leases import Leases
 
 _BROKEN_STOP = """
 from workers.__main__ import main
@@ -81,3 +85,16 @@ def test_a_worker_that_cannot_hand_its_stages_back_ends_all_the_same(home: Home)
     assert "could not hand back running stages, their leases will run out: cannot start new thread" in err
     assert "Traceback" not in err
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_no_claim_of_a_job_that_goes_well_is_called_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A stage whose outcome is in the log holds no lease any more while its thread goes on with what follows."""
+    here = Here(tmp_path / "m", sampled=True)
+    leases = Leases(here.store, look_s=0.0005)
+    here.runner = dataclasses.replace(here.runner, leases=leases)
+    leases.start()
+    here.session("cccccccc-0000-4000-8000-000000000001", ["We decided to keep orders in Postgres."])
+    assert here.sync()["status"] == "succeeded"
+    leases.stop()
+    here.close()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
