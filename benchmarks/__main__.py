@@ -1,6 +1,7 @@
 """`python -m benchmarks [--quick]`: command start, session scan, stage overhead, enqueue to start, throughput, search.
 
-`--idle SECONDS` measures what everything costs while nobody uses it, `--search-only MEMORIES` a large search, and nothing else.
+`--idle SECONDS` measures what everything costs while nobody uses it, `--search-only MEMORIES` a large search,
+`--tracing-only ROUNDS` what tracing adds to a stage that does nothing; then nothing else is measured.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, for a look")
     parser.add_argument("--idle", type=float, metavar="SECONDS", help="only the idle cost, over so many seconds")
     parser.add_argument("--search-only", type=int, metavar="MEMORIES", help="only search, among so many memories")
+    parser.add_argument("--tracing-only", type=int, metavar="ROUNDS", help="only tracing on a no-op stage, so often")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lerim-bench-") as folder:
         place = Path(folder)
         if given.idle:
             rows = idle.measure(place, given.idle)
+        elif given.tracing_only:
+            rows = [row for n in range(given.tracing_only) for row in tracing.measure_nothing(place / str(n), 5)]
         elif given.search_only:
             rows = searching.measure(place, given.search_only)
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from tests.model_server import ModelServer
 from workers.leases import Leases
 from workers.runner import Runner
 
-__all__ = ["measure"]
+__all__ = ["measure", "measure_nothing"]
 
 _ROLES = "".join(
     f'[roles.{role}]\nprovider = "openai"\nmodel = "m"\napi_base = "{{url}}"\n'
@@ -45,16 +46,28 @@ with OtlpReceiver() as receiver:
 
 def measure(place: Path, runs: int) -> list[tuple[str, str]]:
     """Ratios on/off of wall time, and of CPU for the stage that does nothing else; medians of paired runs."""
+    with ModelServer(delay_s=1.0) as server, _traced(place, server.url) as (runner, telemetry, env):
+        nothing = _pairs(runner, env, "sync", "index", runs * 30)
+        telemetry.flush()
+        second = _pairs(runner, env, "check", "check:lead", runs)
+    return [_row("no-op stage", nothing), _row("stage of 1 s", second)]
+
+
+def measure_nothing(place: Path, runs: int) -> list[tuple[str, str]]:
+    """The first row alone."""
+    with _traced(place, "") as (runner, _, env):
+        return [_row("no-op stage", _pairs(runner, env, "sync", "index", runs * 30))]
+
+
+@contextmanager
+def _traced(place: Path, model_url: str) -> Iterator[tuple[Runner, Telemetry, dict[str, str]]]:
     home = Home(place / "tracing").ensure()
-    with _collector() as url, ModelServer(delay_s=1.0) as server:
-        home.config.write_text(_ROLES.format(url=server.url), "utf-8")
-        env = {"LERIM_HOME": str(home.root), "HOME": str(place), "OPENAI_API_KEY": "sk-bench-0123456789"}
+    home.config.write_text(_ROLES.format(url=model_url), "utf-8")
+    env = {"LERIM_HOME": str(home.root), "HOME": str(place), "OPENAI_API_KEY": "sk-bench-0123456789"}
+    with _collector() as url:
         env["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
         with _runner(home, env) as (runner, telemetry):
-            nothing = _pairs(runner, env, "sync", "index", runs * 30)
-            telemetry.flush()
-            second = _pairs(runner, env, "check", "check:lead", runs)
-    return [_row("no-op stage", nothing), _row("stage of 1 s", second)]
+            yield runner, telemetry, env
 
 
 def _row(name: str, pairs: dict[bool, list[tuple[float, float]]]) -> tuple[str, str]:
@@ -106,6 +119,8 @@ def _runner(home: Home, env: dict[str, str]) -> Iterator[tuple[Runner, Telemetry
     leases = Leases(store)
     telemetry = start(home, settings, env)
     leases.start()
+    one_stage_a_hint = threading.Event()
+    one_stage_a_hint.set()
     runner = Runner(
         store=store,
         home=home,
@@ -116,6 +131,7 @@ def _runner(home: Home, env: dict[str, str]) -> Iterator[tuple[Runner, Telemetry
         telemetry=telemetry,
         send=lambda rows: None,
         caps=lambda: settings,
+        stopping=one_stage_a_hint,
     )
     try:
         yield runner, telemetry

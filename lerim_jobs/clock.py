@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from lerim_jobs import faults
+from lerim_jobs.errors import ConfigError
 
-__all__ = ["iso", "ms_from_iso", "now_ms", "now_ns", "window_start_ms"]
+__all__ = ["iso", "ms_from_iso", "now_ms", "now_ns", "seconds_from", "window_start_ms"]
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -44,3 +47,15 @@ def window_start_ms(window: str) -> int | None:
     if not parts:
         raise ValueError(f"cannot read the window {window!r}; write 30s, 2m, 1h, 7d or all")
     return now_ms() - int(parts[1]) * _UNITS_S[parts[2]] * 1000
+
+
+def seconds_from(env: Mapping[str, str], variable: str, default: float, *, least: float, most: float) -> float:
+    """A variable that holds seconds; empty is as good as not set. Raises ConfigError."""
+    given = env.get(variable, "").strip()
+    try:
+        found = float(given or default)
+    except ValueError:
+        found = math.nan
+    if not least <= found <= most:
+        raise ConfigError(f"{variable}={given!r}: must be {least:g} to {most:g} seconds")
+    return found

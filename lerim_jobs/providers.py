@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import urllib.error
+import time
 import urllib.request
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from http.client import HTTPException
 
 import msgspec
 
@@ -26,6 +26,9 @@ __all__ = [
 
 OFFLINE = "offline"
 _PROBE_S = 0.5
+_ABSENT_S = 5.0
+_ollama: dict[str, tuple[tuple[str, ...], float]] = {}
+"""Address -> its models, and until when finding none holds."""
 
 
 class ProviderSpec(msgspec.Struct, frozen=True):
@@ -88,9 +91,19 @@ def check_models(settings: Settings, env: Mapping[str, str]) -> dict[RoleName, R
     return choices
 
 
-@lru_cache(maxsize=8)
-def ollama_models(api_base: str) -> tuple[str, ...]:
-    """The models an Ollama server on this machine has, none when nothing answers there. Asked once per process."""
+def ollama_models(api_base: str, *, now_s: Callable[[], float] = time.monotonic) -> tuple[str, ...]:
+    """The models an Ollama server on this machine has, none when nothing answers there.
+
+    What was found holds for the process; where nothing answered is asked again soon, as it may be started any time.
+    """
+    known, until_s = _ollama.get(api_base, ((), 0.0))
+    if not known and now_s() >= until_s:
+        known = _ask_ollama(api_base)
+        _ollama[api_base] = known, now_s() + _ABSENT_S
+    return known
+
+
+def _ask_ollama(api_base: str) -> tuple[str, ...]:
     if not api_base.startswith("http"):
         return ()
     # No proxy: what is asked is this machine.
@@ -98,7 +111,7 @@ def ollama_models(api_base: str) -> tuple[str, ...]:
     try:
         with ask(f"{api_base.removesuffix('/v1')}/api/tags", timeout=_PROBE_S) as answer:
             return tuple(one["name"] for one in json.load(answer)["models"])
-    except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError):
+    except (OSError, ValueError, KeyError, TypeError, HTTPException):
         return ()
 
 

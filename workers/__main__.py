@@ -63,7 +63,7 @@ class _Exits(logging.Handler):
                 machine = identity.me().partition("/")[0]
                 try:
                     deaths.saw_exit(SqliteStore(self._state.log), machine, pid, code)
-                except JobsError:
+                except Exception:  # an error in here would end the master, and with it every worker
                     return  # the worker says the same in its own log
 
 

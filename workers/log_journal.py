@@ -16,12 +16,12 @@ from lerim_jobs.errors import AlreadyAnswered, ConflictError, StoreUnavailable
 from lerim_jobs.jobs import budget, caps, claims
 from lerim_jobs.jobs.claims import Claim
 from lerim_jobs.jobs.settlement import job_stream, journal_view
-from lerim_jobs.log.events import CAPS_STREAM, ModelCalled, ModelCallFailed
+from lerim_jobs.log.events import CAPS_STREAM, BillPresumed, ModelCalled, ModelCallFailed
 from lerim_jobs.log.store import Identified, Store, Tx
 from lerim_jobs.machine import identity
 
 if TYPE_CHECKING:
-    from workers.models.calls import Called, CallFailed
+    from workers.models.calls import Called, CallFailed, Presumed
 
 __all__ = ["LogJournal"]
 
@@ -121,7 +121,17 @@ class LogJournal:
 
     def failed(self, call: CallFailed, held: Sequence[str] = ()) -> None:
         """Note a call that gave no answer that could be used."""
-        event = ModelCallFailed(**msgspec.to_builtins(call), **self._about, caps_version=self._let_out(held)[1])
+        self._settle(
+            ModelCallFailed(**msgspec.to_builtins(call), **self._about, caps_version=self._let_out(held)[1]), held
+        )
+
+    def presume(self, bill: Presumed, held: Sequence[str]) -> None:
+        """Book a request that may have cost something in the place of its reservation."""
+        self._settle(
+            BillPresumed(**msgspec.to_builtins(bill), **self._about, caps_version=self._let_out(held)[1]), held
+        )
+
+    def _settle(self, event: ModelCallFailed | BillPresumed, held: Sequence[str]) -> None:
         with self._store.write() as tx:
             tx.append(job_stream(self._claim.job_id), [event], meta=self._meta)
             ended = not tx.has_stages(self._claim.job_id)

@@ -18,6 +18,7 @@ from dramatiq import Middleware
 
 from lerim_jobs import config
 from lerim_jobs.care.retain import retain
+from lerim_jobs.clock import seconds_from
 from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs import budget, claims, parking
 from lerim_jobs.jobs.closing import delivered, traced_events, unclosed_jobs, undelivered_jobs
@@ -58,6 +59,7 @@ class WorkerProcess:
         self.host = identity.host_name()
         self.owner = ""
         self.runner: Runner | None = None
+        self._grace_s = _DEFAULT_GRACE_S
         self._retain_at = time.monotonic() + _RETAIN_FIRST_S
         self._stopping = threading.Event()
         self._leaving = threading.Lock()
@@ -79,6 +81,7 @@ class WorkerProcess:
         self.owner = identity.me()
         store = SqliteStore(self.home.log)
         leases = Leases(store, lease_ms=claims.lease_ms(self.env))
+        self._grace_s = seconds_from(self.env, "LERIM_STOP_GRACE_S", _DEFAULT_GRACE_S, least=0.0, most=600.0)
         self._telemetry = start(self.home, self.settings, self.env, with_redis=True)
         self.runner = Runner(
             store=store,
@@ -134,7 +137,7 @@ class WorkerProcess:
 
     def _leave_soon(self) -> None:
         """As soon as no stage runs: waiting for idle threads to notice would only cost time."""
-        deadline = time.monotonic() + float(self.env.get("LERIM_STOP_GRACE_S") or _DEFAULT_GRACE_S)
+        deadline = time.monotonic() + self._grace_s
         while self.runner and self.runner.leases.held() and time.monotonic() < deadline:
             time.sleep(0.02)
         self._leave(code=0)
@@ -144,21 +147,29 @@ class WorkerProcess:
             # The other thread ends the process; returning would let the interpreter end it first, spans unsent.
             time.sleep(_LEAVE_LIMIT_S)
             return
+        try:
+            self._hand_back()
+        except Exception as exc:
+            _log.warning("could not hand back running stages, their leases will run out: %s", exc)
+        try:
+            self._end_telemetry()
+        except Exception:
+            _log.exception("tracing did not end in order")
+        # Threads may still sit in a model call or in an exporter's socket; a normal exit would wait for them.
+        os._exit(code)
+
+    def _hand_back(self) -> None:
         if self.runner:
-            try:
-                self.runner.leases.stop()
-                handed_back = self.runner.leases.release_all()
-                if handed_back:
-                    _log.info("handed back %d running stages", handed_back)
-            except JobsError as exc:
-                _log.warning("could not hand back running stages, their leases will run out: %s", exc)
+            self.runner.leases.stop()
+            if handed_back := self.runner.leases.release_all():
+                _log.info("handed back %d running stages", handed_back)
+
+    def _end_telemetry(self) -> None:
         if self._telemetry:
             self._telemetry.shutdown(limit_s=3.0)
             self._forget_traces()
             if dropped := self._telemetry.dropped:
                 _log.warning("tracing: %d spans were not taken by the backend and are lost there", dropped)
-        # Threads may still sit in a model call or in an exporter's socket; a normal exit would wait for them.
-        os._exit(code)
 
     def _run_hint(self, job_id: str, stage: str) -> None:
         if self.runner and not self._stopping.is_set():

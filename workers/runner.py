@@ -140,9 +140,11 @@ class Runner:
                 outcome = load_stage(claim.stage)(self.workshop.context(work))
                 # Others may close the trace as soon as the outcome is in the log.
                 self.telemetry.keep()
+                self.leases.settling(claim)
                 return self._commit(work, outcome)
         except Exception as exc:
             self.telemetry.keep()
+            self.leases.settling(claim)
             return self._fail(claim, exc)
 
     def _commit(self, work: Work, outcome: Outcome) -> Settled | None:

@@ -5,7 +5,6 @@ A call counts against the caps it was let out under, or against what they were r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -14,23 +13,23 @@ import msgspec
 from lerim_jobs.audit.finding import Breach, Zero, each
 from lerim_jobs.clock import iso
 from lerim_jobs.jobs import budget
-from lerim_jobs.jobs.budget import SPENT
+from lerim_jobs.jobs.budget import SPENT, PaidEvent
 from lerim_jobs.jobs.caps import Spent
 from lerim_jobs.log.codec import Recorded
-from lerim_jobs.log.events import CapsChanged, JobFinished, ModelCalled, ModelCallFailed
+from lerim_jobs.log.events import CapsChanged, JobFinished
 from lerim_jobs.log.store import Store
 
 __all__ = ["overspend"]
 
-_TYPES = ("ModelCalled", "ModelCallFailed", "CapsChanged", "JobFinished")
+_TYPES = (*budget.PAID, "CapsChanged", "JobFinished")
 _TRIFLE_USD = 1e-6
-_Call = ModelCalled | ModelCallFailed
 
 
 @dataclass(slots=True)
 class _Till:
-    """Sums by the keys of the read model, as the log has them."""
+    """Sums by the keys of the read model, as the log has them; a job that ended has none, also for calls that came late."""
 
+    ended: set[str] = field(default_factory=set)
     sums: dict[str, Spent] = field(default_factory=dict)
     caps: list[CapsChanged] = field(default_factory=list)
     breaches: dict[str, Breach] = field(default_factory=dict)
@@ -59,29 +58,26 @@ def _count_all(store: Store, till: _Till) -> None:
         if isinstance(event, CapsChanged):
             till.caps.append(event)
         elif isinstance(event, JobFinished):
-            till.sums.pop(f"job/{row.stream.removeprefix('job-')}", None)
-        elif isinstance(event, _Call) and (event.tokens_in or event.tokens_out):
-            _count(till, row, event)
+            till.ended.add(job := f"job/{row.stream.removeprefix('job-')}")
+            till.sums.pop(job, None)
+        elif isinstance(event, PaidEvent) and (used := budget.used_by(event)):
+            _count(till, row, event, used)
 
 
-def _count(till: _Till, row: Recorded, call: _Call) -> None:
+def _count(till: _Till, row: Recorded, call: PaidEvent, used: Spent) -> None:
     till.calls += 1
     day, job = str(iso(row.at_ms))[:10], row.stream.removeprefix("job-")
-    for key in (f"job/{job}", day, f"{day}/{call.role}"):
-        old = till.sums.get(key, Spent())
-        if call.cost_usd is None:
-            till.sums[key] = msgspec.structs.replace(old, tokens=old.tokens + call.tokens_in + call.tokens_out)
-        else:
-            till.sums[key] = msgspec.structs.replace(old, usd=math.fsum((old.usd, call.cost_usd)))
+    for key in {f"job/{job}", day, f"{day}/{call.role}"} - till.ended:
+        till.sums[key] = till.sums.get(key, Spent()).plus(used)
     if call.caps_version is not None:
-        for setting, used, cap in _passed(till, call, job, day):
-            what = f"{used:,.6g} were spent under {setting} = {cap:,.6g}"
+        for setting, total, cap in _passed(till, call, job, day):
+            what = f"{total:,.6g} were spent under {setting} = {cap:,.6g}"
             till.breaches.setdefault(f"{job}/{day} {setting}", Breach(f"{job} on {day}", what))
 
 
-def _passed(till: _Till, call: _Call, job: str, day: str) -> Iterator[tuple[str, float, float]]:
+def _passed(till: _Till, call: PaidEvent, job: str, day: str) -> Iterator[tuple[str, float, float]]:
     held = till.caps[max(0, (call.caps_version or 1) - 1) :]
-    of_job, of_day, of_role = (till.sums[key] for key in (f"job/{job}", day, f"{day}/{call.role}"))
+    of_job, of_day, of_role = (till.sums.get(key, Spent()) for key in (f"job/{job}", day, f"{day}/{call.role}"))
     checks = [
         ("per_job_usd", of_job.usd, [caps.per_job_usd for caps in held]),
         ("per_day_usd", of_day.usd, [caps.per_day_usd for caps in held]),

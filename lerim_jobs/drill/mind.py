@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["Step", "brain", "hang", "raw", "reset", "status", "text", "tools"]
+__all__ = ["Step", "brain", "drip", "hang", "raw", "reset", "status", "text", "tools"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One answer. `kind`: text, tools, status, raw, hang or reset."""
+    """One answer. `kind`: text, tools, status, raw or reset. `drip_s`: so long one space comes after another before it."""
 
     kind: str
     content: str = ""
@@ -23,6 +23,7 @@ class Step:
     code: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     wait_s: float = 0.0
+    drip_s: float = 0.0
 
 
 def text(content: str, *, wait_s: float = 0.0) -> Step:
@@ -50,6 +51,11 @@ def raw(body: str) -> Step:
 def hang(wait_s: float) -> Step:
     """Silence, then an empty answer."""
     return Step("raw", content="{}", wait_s=wait_s)
+
+
+def drip(step: Step, drip_s: float) -> Step:
+    """The answer behind so many seconds of padding, as providers send it to keep a line open."""
+    return replace(step, drip_s=drip_s)
 
 
 def reset() -> Step:

@@ -23,9 +23,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from lerim_jobs.drill.mind import Step, brain, hang, raw, reset, status, text, tools
+from lerim_jobs.drill.mind import Step, brain, drip, hang, raw, reset, status, text, tools
 
-__all__ = ["ModelServer", "Step", "brain", "hang", "raw", "reset", "status", "text", "tools"]
+__all__ = ["ModelServer", "Step", "brain", "drip", "hang", "raw", "reset", "status", "text", "tools"]
+
+_DRIP_EVERY_S = 0.1
 
 
 @dataclass
@@ -113,6 +115,13 @@ class ModelServer:
                 return False
         return True
 
+    def drip(self, drops: int, connection: socket.socket) -> None:
+        """Send one space after another. Raises BrokenPipeError when the other side hangs up meanwhile."""
+        for _ in range(drops):
+            connection.sendall(b" ")
+            if not self.pause(_DRIP_EVERY_S, connection):
+                raise BrokenPipeError
+
     def count(self, usage: dict[str, Any]) -> None:
         """Remember what was charged for an answer."""
         with self._lock:
@@ -153,19 +162,22 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
                 self.connection.close()
                 self.close_connection = True
             elif step.kind in ("status", "raw"):
-                self._send(step.code, step.content.encode(), step.headers)
+                self._send(step, step.content.encode())
             else:
                 answer = _completion(step, request, len(body))
                 server.count(answer["usage"])
                 shape = _as_anthropic if self.path.endswith("/messages") else lambda given: given
-                self._send(200, json.dumps(shape(answer)).encode(), step.headers)
+                self._send(step, json.dumps(shape(answer)).encode())
 
-        def _send(self, code: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        def _send(self, step: Step, body: bytes) -> None:
+            drops = round(step.drip_s / _DRIP_EVERY_S)
+            length = str(drops + len(body))
             try:
-                self.send_response(code)
-                for key, value in (("content-type", "application/json"), ("content-length", str(len(body))), *headers):
+                self.send_response(step.code)
+                for key, value in (("content-type", "application/json"), ("content-length", length), *step.headers):
                     self.send_header(key, value)
                 self.end_headers()
+                server.drip(drops, self.connection)
                 self.wfile.write(body)
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True

@@ -1,8 +1,9 @@
 """Admission of model calls: money and token caps, and what a provider may be asked at once, across all workers.
 
 A call reserves an upper bound of its cost before it is made and is settled with its real cost in the transaction that
-stores its answer. Spent plus reserved never passes a cap, whoever else is calling. What a dead worker had reserved counts
-until the call must be over: the provider may still bill it. A call that cannot fit even when everybody else is done
+stores its answer; where nobody will know that cost, because the call timed out or was cancelled, with all that was
+reserved. Spent plus reserved never passes a cap, whoever else is calling. What a dead worker had reserved counts until
+the call must be over: the provider may still bill it. A call that cannot fit even when everybody else is done
 parks; one that only has to wait for others waits.
 
 The sums are read models of `ModelCalled`, kept in the same transaction because the next admission needs them exactly.
@@ -18,11 +19,13 @@ import msgspec
 from lerim_jobs.config import Budget, Settings
 from lerim_jobs.jobs.caps import Cap, Spent, Wish, amount, caps, counts_against, day, parked
 from lerim_jobs.log.codec import encode
-from lerim_jobs.log.events import CAPS_STREAM, CapsChanged, ModelCalled, ModelCallFailed
+from lerim_jobs.log.events import CAPS_STREAM, BillPresumed, CapsChanged, ModelCalled, ModelCallFailed
 from lerim_jobs.log.store import Store, Tx
 
 __all__ = [
+    "PAID",
     "SPENT",
+    "PaidEvent",
     "Reservation",
     "Room",
     "admit",
@@ -30,14 +33,18 @@ __all__ = [
     "expire",
     "forget_job",
     "recount",
-    "release_job",
     "reservations",
     "settle",
     "spent",
+    "used_by",
 ]
 
 SPENT = "_spent"
 """Read model: `Spent` by day, by day and role, and by unfinished job."""
+
+PaidEvent = ModelCalled | ModelCallFailed | BillPresumed
+PAID = ("ModelCalled", "ModelCallFailed", "BillPresumed")
+"""What takes from the caps, and the names of these events."""
 
 _CAPS = "_caps"
 _OPEN = "_reserved"
@@ -116,9 +123,7 @@ def admit(
     return 0.0
 
 
-def settle(
-    tx: Tx, keys: Iterable[str], event: ModelCalled | ModelCallFailed, job_id: str, *, job_ended: bool = False
-) -> None:
+def settle(tx: Tx, keys: Iterable[str], event: PaidEvent, job_id: str, *, job_ended: bool = False) -> None:
     """Replace reservations by what a call really used. A job that ended meanwhile gets no sum of its own again."""
     _release(tx, keys)
     _count(tx, event, job_id, day(tx.now_ms()))
@@ -155,18 +160,20 @@ def spent(store: Store, *, job_id: str | None = None) -> Spent:
     return _spent(store, f"job/{job_id}" if job_id else day(store.now_ms()))
 
 
+def used_by(event: PaidEvent) -> Spent | None:
+    """What an event takes from the caps; None: it cost nothing."""
+    if isinstance(event, BillPresumed):
+        cost, tokens = event.usd, event.tokens
+    else:
+        cost, tokens = event.cost_usd, event.tokens_in + event.tokens_out
+    if not tokens:
+        return None
+    return Spent(tokens=tokens) if cost is None else Spent(usd=cost)
+
+
 def forget_job(tx: Tx, job_id: str) -> None:
     """A finished job needs no sum of its own."""
     tx.put_doc(SPENT, f"job/{job_id}", None)
-
-
-def release_job(tx: Tx, job_id: str, *, alive: Alive) -> None:
-    """Give back what a cancelled job has reserved. A process that still calls does so itself, when its call has ended."""
-    calls = _load(tx)
-    mine = [key for key, held in calls.open.items() if held.wish.job_id == job_id]
-    gone = [key for key in mine if alive(calls.open[key].wish.owner) is False]
-    if gone:
-        _release(tx, gone)
 
 
 def recount(store: Store) -> None:
@@ -175,11 +182,11 @@ def recount(store: Store) -> None:
         tx.clear_docs(SPENT)
         position = 0
         finished: set[str] = set()
-        while rows := tx.read_all(position, types=("ModelCalled", "ModelCallFailed", "JobFinished")):
+        while rows := tx.read_all(position, types=(*PAID, "JobFinished")):
             position = rows[-1].position
             for row in rows:
                 job_id = row.stream.removeprefix("job-")
-                if isinstance(row.event, ModelCalled | ModelCallFailed):
+                if isinstance(row.event, PaidEvent):
                     _count(tx, row.event, job_id, day(row.at_ms))
                 else:
                     finished.add(job_id)
@@ -234,16 +241,11 @@ def _expire(calls: _Calls, now: int) -> None:
     }
 
 
-def _count(tx: Tx, event: ModelCalled | ModelCallFailed, job_id: str, today: str) -> None:
-    if not (event.tokens_in or event.tokens_out):
+def _count(tx: Tx, event: PaidEvent, job_id: str, today: str) -> None:
+    if (used := used_by(event)) is None:
         return
     for key in (f"job/{job_id}", today, f"{today}/{event.role}"):
-        old = _spent(tx, key)
-        if event.cost_usd is None:
-            new = msgspec.structs.replace(old, tokens=old.tokens + event.tokens_in + event.tokens_out)
-        else:
-            new = msgspec.structs.replace(old, usd=math.fsum((old.usd, event.cost_usd)))
-        tx.put_doc(SPENT, key, msgspec.json.encode(new))
+        tx.put_doc(SPENT, key, msgspec.json.encode(_spent(tx, key).plus(used)))
 
 
 def _release(tx: Tx, keys: Iterable[str]) -> None:

@@ -1,19 +1,20 @@
 """Cancelling a job: one transaction ends it, whatever of it runs.
 
-Its claims are gone, so a stage that still runs can commit nothing, and workers end its model calls as soon as they look.
+Its claims are gone, so a stage that still runs can commit nothing, and workers end its model calls as soon as they look and
+book what these may cost; what dead workers had reserved runs out by itself.
 What it had finished stays: memories that were added, and every answer that was paid for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import reduce
 from typing import Any
 
 import msgspec
 
 from lerim_jobs.errors import BadInput
-from lerim_jobs.jobs import budget, sums
+from lerim_jobs.jobs import sums
 from lerim_jobs.jobs.closing import delay_closing
 from lerim_jobs.jobs.settlement import end_job, job_stream
 from lerim_jobs.kinds import known_stage
@@ -37,7 +38,7 @@ class Cancelled(msgspec.Struct, frozen=True):
     unpublished: list[str]
 
 
-def cancel(store: Store, job_id: str, *, alive: Callable[[str], bool | None]) -> Cancelled:
+def cancel(store: Store, job_id: str) -> Cancelled:
     """End the job as cancelled. Raises BadInput when it has ended already or never was."""
     with store.write() as tx:
         request, rows = _unfinished(tx, job_id), tx.stages(job_id)
@@ -45,7 +46,6 @@ def cancel(store: Store, job_id: str, *, alive: Callable[[str], bool | None]) ->
         sessions = _give_back(tx, job_id, rows, about)
         result = {"memories": sums.memory_counts(sums.of(tx, job_id)), "released_sessions": len(sessions)}
         end_job(tx, job_id, status="cancelled", result=result, error=None, meta=about)
-        budget.release_job(tx, job_id, alive=alive)
         running = [row.stage for row in rows if row.state == "running"]
         if running:
             delay_closing(tx, job_id, CLOSE_AFTER_MS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import msgspec
@@ -36,6 +37,10 @@ class Spent(msgspec.Struct, frozen=True):
 
     usd: float = 0.0
     tokens: int = 0
+
+    def plus(self, other: Spent) -> Spent:
+        """Both together."""
+        return Spent(math.fsum((self.usd, other.usd)), self.tokens + other.tokens)
 
 
 class Cap(msgspec.Struct, frozen=True):

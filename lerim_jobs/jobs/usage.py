@@ -1,4 +1,4 @@
-"""What models were used for, and what it cost: sums over the log's `ModelCalled` and `ModelCallFailed` events."""
+"""What models were used for, and what it cost: sums over the log's events of model calls."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Literal
 import msgspec
 
 from lerim_jobs.clock import iso
+from lerim_jobs.jobs.budget import PAID, PaidEvent
 from lerim_jobs.log.codec import Recorded
-from lerim_jobs.log.events import ModelCalled, ModelCallFailed, StageFailed
+from lerim_jobs.log.events import BillPresumed, ModelCalled, ModelCallFailed, StageFailed
 from lerim_jobs.log.store import Store
 
 __all__ = ["DIMENSIONS", "Dimension", "UsageLine", "usage"]
@@ -19,10 +20,9 @@ __all__ = ["DIMENSIONS", "Dimension", "UsageLine", "usage"]
 Dimension = Literal["role", "model", "project", "session", "day", "job"]
 DIMENSIONS: tuple[Dimension, ...] = ("role", "model", "project", "session", "day", "job")
 
-_Call = ModelCalled | ModelCallFailed
-_KEYS: dict[Dimension, Callable[[Recorded, _Call], str | None]] = {
+_KEYS: dict[Dimension, Callable[[Recorded, PaidEvent], str | None]] = {
     "role": lambda row, call: call.role,
-    "model": lambda row, call: call.model if isinstance(call, ModelCalled) else call.model_asked,
+    "model": lambda row, call: call.model_asked if isinstance(call, ModelCallFailed) else call.model,
     "project": lambda row, call: call.project_id,
     "session": lambda row, call: call.session_id,
     "day": lambda row, call: str(iso(row.at_ms))[:10],
@@ -36,7 +36,8 @@ class UsageLine(msgspec.Struct):
     `calls` were answered and paid; `cost_usd` covers those whose price is known, the others are `unpriced_calls`.
     `errors` counts requests a provider did not answer, `fallbacks` calls that another model answered, `retries` calls that
     were made again: after an error by a later attempt, or for an answer that could not be used. Latencies are those of
-    answered calls, fallbacks included, in ms; None without any.
+    answered calls, fallbacks included, in ms; None without any. `presumed_usd` and `presumed_tokens` are the most that
+    requests beside these may have cost which were sent and never answered; the caps count them.
     """
 
     key: str | None
@@ -46,6 +47,8 @@ class UsageLine(msgspec.Struct):
     cache_read_tokens: int = 0
     cost_usd: float | None = None
     unpriced_calls: int = 0
+    presumed_usd: float = 0.0
+    presumed_tokens: int = 0
     errors: int = 0
     retries: int = 0
     fallbacks: int = 0
@@ -82,6 +85,12 @@ class _Sums:
         if call.cost_usd is not None:
             self.costs.append(call.cost_usd)
 
+    def add_presumed(self, bill: BillPresumed) -> None:
+        if bill.usd is None:
+            self.line.presumed_tokens += bill.tokens
+        else:
+            self.line.presumed_usd = round(self.line.presumed_usd + bill.usd, 9)
+
     def finished(self) -> UsageLine:
         ordered = sorted(self.durations)
         self.line.p50_ms, self.line.p95_ms = _quantile(ordered, 0.5), _quantile(ordered, 0.95)
@@ -94,14 +103,16 @@ def usage(store: Store, by: Dimension, *, since_ms: int = 0) -> list[UsageLine]:
     key_of = _KEYS[by]
     retried = _retried(store)
     sums: dict[str | None, _Sums] = {}
-    for row in _rows(store, ("ModelCalled", "ModelCallFailed")):
+    for row in _rows(store, PAID):
         call = row.event
-        if row.at_ms < since_ms or not isinstance(call, _Call):
+        if row.at_ms < since_ms or not isinstance(call, PaidEvent):
             continue
         key = key_of(row, call)
         line = sums.setdefault(key, _Sums(key))
         if isinstance(call, ModelCalled):
             line.add(call)
+        elif isinstance(call, BillPresumed):
+            line.add_presumed(call)
         else:
             line.add_failed(call, retried=retried[_job_id(row), call.stage, call.attempt] > 0)
     lines = [one.finished() for one in sums.values()]

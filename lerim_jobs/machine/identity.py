@@ -30,17 +30,21 @@ def alive(owner: str) -> bool | None:
     parts = owner.split("/")
     if len(parts) != 4 or parts[0] != _machine() or not parts[1].isdigit():
         return None
-    return still_runs(int(parts[1]), parts[2])
+    try:
+        return still_runs(int(parts[1]), parts[2])
+    except OSError:
+        # No file can be opened any more: no reason to take a living worker's stages from it.
+        return None
 
 
 def still_runs(pid: int, start: str) -> bool:
-    """Whether the pid is the process that started then, and not a zombie."""
+    """Whether the pid is the process that started then, and not a zombie. Raises OSError as `started_at` does."""
     return start != "" and started_at(pid) == start
 
 
 def started_at(pid: int) -> str:
-    """When the process started, as text to compare; empty when it is gone or a zombie."""
-    with suppress(OSError, IndexError):
+    """When the process started, as text to compare; empty when it is gone or a zombie. Raises OSError where nobody can tell."""
+    with suppress(FileNotFoundError, ProcessLookupError, IndexError):
         # Field 22 of proc(5) stat; the command in parentheses may hold anything, so split behind the last one.
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
         return "" if fields[0] in "ZX" else fields[19]

@@ -197,12 +197,19 @@ def watch_parent(env: Mapping[str, str]) -> None:
 
 def _watch(parent: int, above: int) -> None:
     watched = Known(above, identity.started_at(above)) if above else None
-    while os.getppid() == parent and (watched is None or runs(watched)):
+    while os.getppid() == parent and (watched is None or _may_run(watched)):
         time.sleep(_WATCH_EVERY_S)
     # The master ends with its child, so this process is the only one that needs the signal.
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_HARD_EXIT_S)
     os._exit(1)
+
+
+def _may_run(process: Known) -> bool:
+    try:
+        return runs(process)
+    except OSError:
+        return True
 
 
 def _parent_of(pid: int) -> int:

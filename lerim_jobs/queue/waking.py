@@ -7,6 +7,7 @@ else about hints. While nobody listens (Redis is away), consumers poll as often 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from dramatiq.brokers.redis import RedisBroker, _RedisConsumer  # the only consu
 
 __all__ = ["WakingBroker"]
 
+_log = logging.getLogger(__name__)
 _LOOK_ANYWAY_S = 5.0
 _LISTEN_S = 20.0
 _RECONNECT_S = 1.0
@@ -72,7 +74,9 @@ class WakingBroker(RedisBroker):
                     feed.subscribe(self._channel)
                     while True:
                         self._hear(feed.get_message(timeout=_LISTEN_S))
-            except (redis.RedisError, OSError):
+            except Exception as exc:  # whatever it was: with this thread gone, every hint would wait for the next look
+                if not isinstance(exc, redis.RedisError | OSError):
+                    _log.exception("listening for hints failed")
                 self.listening.clear()
                 time.sleep(_RECONNECT_S)
 

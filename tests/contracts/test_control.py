@@ -106,7 +106,7 @@ def test_what_is_paused_comes_back_from_the_log(store: Store) -> None:
     pausing.pause_queue(store, "ask")
     pausing.pause_queue(store, "agent")
     pausing.resume_queue(store, "ask")
-    cancel(store, "k", alive=everyone_lives)
+    cancel(store, "k")
     before = pausing.paused(store)
     assert before == {"job/j", "queue/agent"}
     with store.write() as tx:
@@ -118,7 +118,7 @@ def test_what_is_paused_comes_back_from_the_log(store: Store) -> None:
 
 def test_an_ended_job_cannot_be_paused(store: Store) -> None:
     request_job(store, "j", requested())
-    cancel(store, "j", alive=everyone_lives)
+    cancel(store, "j")
     with pytest.raises(BadInput, match="not running"):
         pausing.pause_job(store, "j")
 
@@ -149,7 +149,7 @@ def sync_with_a_session(store: Store) -> None:
 def test_b5_a_cancelled_job_ends_gives_its_sessions_back_and_fences_what_runs(store: Store) -> None:
     sync_with_a_session(store)
     running = taken(store, "extract:a:0")
-    ended = cancel(store, "j", alive=everyone_lives)
+    ended = cancel(store, "j")
     assert (ended.running, ended.sessions) == (["extract:a:0"], ["1"])
     assert (status(store), store.stages("j")) == ("cancelled", [])
     assert not claims.still_holds(store, running)
@@ -162,9 +162,9 @@ def test_b5_a_cancelled_job_ends_gives_its_sessions_back_and_fences_what_runs(st
     assert session is not None
     assert (session.taken_by, session.next_turns) == (None, (0, 4))
     with pytest.raises(BadInput, match="ended already: cancelled"):
-        cancel(store, "j", alive=everyone_lives)
+        cancel(store, "j")
     with pytest.raises(BadInput, match="no job"):
-        cancel(store, "nobody", alive=everyone_lives)
+        cancel(store, "nobody")
 
 
 def test_a_cancelled_job_frees_its_lane_and_wakes_who_waited(store: Store) -> None:
@@ -174,7 +174,7 @@ def test_a_cancelled_job_frees_its_lane_and_wakes_who_waited(store: Store) -> No
         done(store, taken(store, "index", job=job), next_stages=lane)
     taken(store, "curate:p", job="j")
     assert take(store, "curate:p", job="k") == Refused("lane busy")
-    ended = cancel(store, "j", alive=everyone_lives)
+    ended = cancel(store, "j")
     assert [(row.job_id, row.stage) for row in ended.freed] == [("k", "curate:p")]
     taken(store, "curate:p", job="k")
 
@@ -182,7 +182,7 @@ def test_a_cancelled_job_frees_its_lane_and_wakes_who_waited(store: Store) -> No
 def test_a_cancelled_attempt_is_so_in_the_trace_which_waits_for_workers_to_end_their_spans(store: Store) -> None:
     sync_with_a_session(store)
     taken(store, "extract:a:0")
-    cancel(store, "j", alive=everyone_lives)
+    cancel(store, "j")
     job = fold(store.read("job-j"))
     assert job is not None
     assert job.stages["extract:a:0"].attempts[1].outcome == "cancelled"
@@ -191,18 +191,17 @@ def test_a_cancelled_attempt_is_so_in_the_trace_which_waits_for_workers_to_end_t
     assert close_trace(store, "j", "me", len, alive=everyone_lives, at_once=True)
 
 
-def test_reservations_of_a_cancelled_job_go_where_nobody_is_left_to_give_them_back(store: Store) -> None:
+def test_what_a_cancelled_job_has_reserved_counts_until_its_calls_must_be_over(store: Store) -> None:
     from lerim_jobs.config import Settings
 
     request_job(store, "j", requested())
-    for owner in ("dead", "lives"):
-        wish = Wish("j", "lead", "openai", 0.01, 10, owner, 60_000)
+    for owner, hold_ms in (("dead just now", 60_000), ("dead long ago", 0)):
+        wish = Wish("j", "lead", "openai", 0.01, 10, owner, hold_ms)
         assert budget.admit(store, f"j/{owner}", wish, Settings(), alive=everyone_lives) == 0
-    cancel(store, "j", alive=lambda owner: owner == "lives")
-    kept = store.doc("_reserved", "calls")
-    assert kept is not None
-    assert b"j/lives" in kept
-    assert b"j/dead" not in kept
+    cancel(store, "j")
+    assert {one.key for one in budget.reservations(store)} >= {"j/dead just now"}
+    assert budget.expire(store) == 1
+    assert [one.key for one in budget.reservations(store)] == ["j/dead just now"]
 
 
 # --- deaths ----------------------------------------------------------------------------------------
@@ -226,7 +225,7 @@ def test_b4_only_one_suspect_at_a_time_runs_in_a_process_so_neighbours_survive(s
     done(store, taken(store, neighbour, "w6", alive=nobody_lives, max_attempts=5))
     assert load(store, "j").stages[neighbour].state == "done"
     assert store.docs("_deaths")
-    cancel(store, "j", alive=everyone_lives)
+    cancel(store, "j")
     assert store.docs("_deaths") == []
 
 
@@ -305,7 +304,7 @@ def test_a_dead_stage_is_not_revived_once_others_have_gone_on_without_it(store: 
 def lose_the_session(store: Store) -> None:
     sync_with_a_session(store)
     store.append(STREAM, [SessionQuarantined("j", 4, "extract:a:0", "killed")])
-    cancel(store, "j", alive=everyone_lives)
+    cancel(store, "j")
 
 
 def test_b4_retrying_gives_turns_back_and_asks_for_their_sync_in_one_transaction(store: Store) -> None:

@@ -103,7 +103,7 @@ def test_a_cancelled_job_leaves_nothing_parked(store: Store) -> None:
 
     request_job(store, "j", requested("ask"))
     park(store, taken(store, "answer"))
-    cancel(store, "j", alive=alive)
+    cancel(store, "j")
     assert (store.docs(parking.PARKED), parking.woken(store, capped(9.0))) == ([], [])
     assert claims.wake(store, "j", "answer") is None
 

@@ -59,6 +59,7 @@ def test_b5_a_cancelled_job_ends_its_running_model_calls_soon_and_keeps_nothing(
     until(lambda: closed(shared, job_id), 10, what="the trace's end")
     assert ended_s < 5
     assert job_id.encode() not in reserved(shared)
+    assert types(shared, job_id).count("BillPresumed") == 2
     again = shared.lerim("jobs", "cancel", job_id, expect=2)
     assert again.stderr == f"lerim: job '{job_id}' has ended already: cancelled\n"
     spans = whole_trace(shared, job_id)

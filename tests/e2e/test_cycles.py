@@ -21,7 +21,6 @@ import psutil
 from lerim_jobs.jobs.cancelling import cancel
 from lerim_jobs.log.events import StageStarted
 from lerim_jobs.log.sqlite import SqliteStore
-from lerim_jobs.machine.identity import alive
 from lerim_jobs.machine.processes import schedulers_running, workers_running
 from tests.e2e.test_crashes import REPOSITORY, enqueue, owner_pid
 from tests.e2e.world import Running, World
@@ -190,7 +189,7 @@ def forget_jobs(world: World) -> None:
     store = SqliteStore(world.home.log)
     try:
         for job_id in store.open_jobs():
-            cancel(store, job_id, alive=alive)
+            cancel(store, job_id)
     finally:
         store.close()
 

@@ -22,7 +22,7 @@ from lerim_jobs.errors import (
 )
 from lerim_jobs.jobs.retry import decide
 from tests.integration.test_models_http import KEY, SECRET, TABS, Notebook, Shelf, models
-from tests.model_server import ModelServer, Step, hang, raw, reset, status, text, tools
+from tests.model_server import ModelServer, Step, drip, hang, raw, reset, status, text, tools
 from workers.agents import lead
 from workers.models import extraction
 from workers.models.calls import Called, CallFailed
@@ -41,7 +41,7 @@ class Row:
     then: str
 
 
-def _refusal() -> Step:
+def refusal() -> Step:
     message = {"role": "assistant", "content": None, "refusal": f"I will not discuss {SECRET}."}
     choice = {"index": 0, "message": message, "finish_reason": "content_filter"}
     usage = {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}
@@ -55,11 +55,12 @@ ROWS = [
     Row("500", status(500), ModelUnavailable, True, "retried"),
     Row("503", status(503), ModelUnavailable, True, "retried"),
     Row("time-out", hang(3), ModelUnavailable, True, "retried"),
+    Row("answer that only drips", drip(text("late"), 20), ModelUnavailable, True, "retried"),
     Row("connection reset", reset(), ModelUnavailable, True, "retried"),
     Row("truncated body", raw('{"id": "x", "choices": [{"mess'), ModelUnavailable, True, "retried"),
     Row("HTML body", raw("<html>sorry</html>"), ModelUnavailable, True, "retried"),
     Row("JSON of the wrong shape", raw('{"hello": "world"}'), ModelUnavailable, True, "retried"),
-    Row("refusal", _refusal(), ModelRefused, True, "given up"),
+    Row("refusal", refusal(), ModelRefused, True, "given up"),
     Row("context overflow", status(400, error_code="context_length_exceeded"), ContextOverflow, True, "split"),
     Row("400", status(400), ModelRefused, True, "given up"),
     Row("401", status(401), WrongKey, False, "given up"),
@@ -96,7 +97,7 @@ def test_without_a_fallback_one_request_is_made_and_nothing_private_is_said(serv
 def test_a_refusal_is_charged_and_counted_also_when_another_model_answers(server: ModelServer) -> None:
     for fallbacks in ((), ("backup",)):
         server.reset()
-        server.script(_refusal(), model="main-model")
+        server.script(refusal(), model="main-model")
         notebook = Notebook()
         with suppress(ModelRefused):
             extraction.extract(models(server, notebook, fallback_models=fallbacks), "User: REMEMBER: one thing")
@@ -185,6 +186,7 @@ ANTHROPIC = [
     (status(500), ModelUnavailable),
     (status(529), ModelUnavailable),
     (hang(3), ModelUnavailable),
+    (drip(text("late"), 20), ModelUnavailable),
     (reset(), ModelUnavailable),
     (raw("<html>sorry</html>"), ModelUnavailable),
     (raw('{"hello": "world"}'), ModelUnavailable),

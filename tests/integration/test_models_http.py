@@ -25,7 +25,7 @@ from lerim_jobs.tracing.export.exporter import Guard
 from tests.model_server import ModelServer, Step, brain, text, tools
 from workers.agents import answerer, curator, lead
 from workers.models import Models, extraction
-from workers.models.calls import Called, CallFailed
+from workers.models.calls import Called, CallFailed, Presumed
 
 KEY = "sk-test-marker-0123456789"
 SECRET = "MARKER-IN-THE-PROMPT"
@@ -41,6 +41,7 @@ class Notebook:
         self.failures: list[CallFailed] = []
         self.wishes: list[dict[str, Any]] = []
         self.given_back: list[str] = []
+        self.presumed: list[Presumed] = []
 
     def find(self, request_hash: str, occurrence: int) -> bytes | None:
         return self.answers.get((request_hash, occurrence))
@@ -58,6 +59,10 @@ class Notebook:
 
     def failed(self, call: CallFailed, held: Sequence[str] = ()) -> None:
         self.failures.append(call)
+        self.given_back += held
+
+    def presume(self, bill: Presumed, held: Sequence[str]) -> None:
+        self.presumed.append(bill)
         self.given_back += held
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -134,32 +137,56 @@ def test_a_price_of_ones_own_beats_the_bundled_table(server: ModelServer) -> Non
     assert 0 < (costs[0] or 0) < (costs[1] or 0)
 
 
-def test_ollama_is_found_on_its_port_and_needs_neither_key_nor_model_name() -> None:
-    class Tags(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/api/tags" else 404)
-            self.end_headers()
-            self.wfile.write(json.dumps({"models": [{"name": "qwen3:8b"}, {"name": "other"}]}).encode())
+class _Tags(BaseHTTPRequestHandler):
+    """As much of Ollama as tells which models it has."""
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/api/tags" else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps({"models": [{"name": "qwen3:8b"}, {"name": "other"}]}).encode())
 
-    ollama = ThreadingHTTPServer(("127.0.0.1", 0), Tags)
-    Thread(target=ollama.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    address = f"127.0.0.1:{ollama.server_address[1]}"
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def ollama(port: int = 0) -> Iterator[str]:
+    """An Ollama that runs meanwhile; its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Tags)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     try:
-        ollama_models.cache_clear()
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_ollama_is_found_on_its_port_and_needs_neither_key_nor_model_name() -> None:
+    with ollama() as address:
         found = check_models(Settings(), {"OLLAMA_HOST": address})
         assert {(one.model.provider, one.model.model) for one in found.values()} == {("ollama", "qwen3:8b")}
         assert found["lead"].model.api_base == f"http://{address}/v1"
         keyed = resolve(Settings(), {"OLLAMA_HOST": address, "OPENAI_API_KEY": "k"})
         assert keyed["lead"].model.provider == "openai"
-    finally:
-        ollama.shutdown()
-        ollama.server_close()
-        ollama_models.cache_clear()
     with pytest.raises(ConfigError, match="no model is configured"):
-        check_models(Settings(), {"OLLAMA_HOST": address})
+        check_models(Settings(), {"OLLAMA_HOST": "127.0.0.1:1"})
+
+
+def test_an_ollama_that_starts_later_is_found_and_one_that_was_found_is_kept() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    base, now_s = f"http://127.0.0.1:{port}/v1", 100.0
+    assert ollama_models(base, now_s=lambda: now_s) == ()
+    with ollama(port):
+        assert ollama_models(base, now_s=lambda: now_s + 4) == ()
+        assert ollama_models(base, now_s=lambda: now_s + 6) == ("qwen3:8b", "other")
+    assert ollama_models(base, now_s=lambda: now_s + 1000) == ("qwen3:8b", "other")
+
+
+@pytest.mark.parametrize("address", ["ftp://x", "http://127.0.0.1:1", "http://bad host:1"])
+def test_where_no_ollama_can_be_there_are_no_models(address: str) -> None:
+    assert ollama_models(f"{address}/v1") == ()
 
 
 def test_an_estimate_names_the_models_whose_price_it_does_not_know() -> None:

@@ -23,6 +23,7 @@ from lerim_jobs.paths import Home
 from lerim_jobs.tracing.export.backends import start
 from lerim_jobs.tracing.export.emission import emit
 from lerim_jobs.tracing.export.exporter import record_of
+from lerim_jobs.tracing.export.local_sink import LocalSink
 from lerim_jobs.tracing.export.preset import PresetIdGenerator, sampler
 from lerim_jobs.tracing.export.telemetry import Telemetry
 from lerim_jobs.tracing.local.store import SpanStore
@@ -66,13 +67,13 @@ def test_emitted_records_keep_ids_times_links_events_and_status() -> None:
     provider = TracerProvider(sampler=sampler(), id_generator=PresetIdGenerator(), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
     bones = skeleton(retried_job().rows)
-    assert emit(provider, bones) == len(bones)
+    assert emit(provider.get_tracer("lerim_jobs"), bones) == len(bones)
     assert [record_of(span) for span in memory.get_finished_spans()] == bones
 
 
 def test_running_spans_are_not_emitted() -> None:
     provider = TracerProvider(sampler=sampler(), id_generator=PresetIdGenerator(), shutdown_on_exit=False)
-    assert emit(provider, skeleton(JobStream().requested("index").rows)) == 0
+    assert emit(provider.get_tracer("lerim_jobs"), skeleton(JobStream().requested("index").rows)) == 0
 
 
 def test_receiver_and_local_store_get_one_whole_trace(tmp_path: Path) -> None:
@@ -93,6 +94,19 @@ def test_receiver_and_local_store_get_one_whole_trace(tmp_path: Path) -> None:
     assert leaf.parent_span_id == attempt_span_id(TRACE_ID, "index", 2)
     assert (leaf.attributes["lerim.stage"], leaf.attributes["gen_ai.conversation.id"]) == ("index", "s-1")
     assert running.dropped == 0
+
+
+def test_jobs_are_remembered_until_they_arrived_and_only_where_something_is_remote(tmp_path: Path) -> None:
+    rows = retried_job().rows
+    with telemetry(tmp_path / "local", {}) as running:
+        running.emit_job(rows)
+        assert running.on_the_way == {}
+    with OtlpReceiver() as receiver, telemetry(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running:
+        running.emit_job(rows)
+        assert len(running.on_the_way) == 1
+        assert running.flush()
+        assert running.arrived() == ["sync-1"]
+        assert running.on_the_way == {}
 
 
 def test_span_that_died_with_its_worker_leaves_no_orphan(tmp_path: Path) -> None:
@@ -317,18 +331,15 @@ def test_redis_calls_within_a_job_are_spans_without_their_values(tmp_path: Path)
 
 
 def test_spans_that_could_not_be_stored_for_a_moment_are_stored_with_the_next_ones(tmp_path: Path) -> None:
-    from lerim_jobs.tracing.export.exporter import LocalExporter
-    from lerim_jobs.tracing.export.sink import Sink
-
     place = tmp_path / "away" / "traces.sqlite3"
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(sink := Sink(LocalExporter(place), delay_ms=60_000, remote=False))
+    provider.add_span_processor(sink := LocalSink(place, delay_s=60.0))
     with provider.get_tracer("t").start_as_current_span("outer") as outer:
         provider.get_tracer("t").start_span("inner").end()
-        sink.flush()
-        assert sink.missing == 1
+        assert not sink.keep(0.0)
+        assert sink.waiting == 1
         place.parent.mkdir()
-    sink.flush()
-    assert sink.missing == 0
+    assert sink.keep(1.0)
+    assert (sink.waiting, sink.dropped) == (0, 0)
     stored = SpanStore(place).of_trace(f"{outer.get_span_context().trace_id:032x}")
     assert sorted(span.name for span in stored) == ["inner", "outer"]

@@ -112,3 +112,14 @@ def test_who_cannot_be_woken_polls(home: Home) -> None:
     worker = Worker(broker)
     assert delivered_after(worker, broker) < 2
     until(lambda: worker.looks > 3, 5, what="polling")
+
+
+def test_a_message_that_cannot_be_read_ends_no_listening(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waking, "_RECONNECT_S", 0.05)
+    broker, sender = broker_of(home), broker_of(home)
+    broker.listen()
+    until(broker.listening.is_set, 5, what="listening")
+    worker = Worker(broker)
+    sender.client.publish(f"{sender.namespace}:wake", b"\xff")
+    until(lambda: worker.looks >= 1, 3, what="listening again")
+    assert delivered_after(worker, sender) < 2

@@ -48,3 +48,17 @@ def test_two_lives_of_one_process_differ() -> None:
 
 def test_a_host_name_suits_a_queue_name() -> None:
     assert re.fullmatch(r"[a-z0-9.-]+", identity.host_name())
+
+
+_NO_MORE_FILES = """
+import resource
+from lerim_jobs.machine import identity
+me = identity.me()
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+print(identity.alive(me), identity.alive(me.replace("/", "/9", 1)))
+"""
+
+
+def test_a_process_that_can_open_no_file_takes_nobody_for_dead() -> None:
+    done = subprocess.run([sys.executable, "-c", _NO_MORE_FILES], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", "None"]

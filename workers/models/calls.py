@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-__all__ = ["CallFailed", "Called", "Journal"]
+__all__ = ["CallFailed", "Called", "Journal", "Presumed"]
 
 
 class Called(msgspec.Struct, frozen=True):
@@ -41,6 +41,17 @@ class CallFailed(msgspec.Struct, frozen=True):
     """What answers that could not be used were charged with; None without any, or when the price is unknown."""
 
 
+class Presumed(msgspec.Struct, frozen=True):
+    """A request whose bill nobody knows, and the most it may cost; `tokens` count where `usd` is None."""
+
+    role: str
+    model: str
+    provider: str
+    error_type: str
+    usd: float | None
+    tokens: int
+
+
 class Journal(Protocol):
     """Where answers are kept."""
 
@@ -65,4 +76,8 @@ class Journal(Protocol):
 
     def failed(self, call: CallFailed, held: Sequence[str] = ()) -> None:
         """Note a call without an answer, and settle its reservations."""
+        ...
+
+    def presume(self, bill: Presumed, held: Sequence[str]) -> None:
+        """Book a request that may have cost something in the place of its reservation."""
         ...

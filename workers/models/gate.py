@@ -1,18 +1,21 @@
 """The gate in front of every request that leaves the process: each model of a fallback chain passes it by itself.
 
 It asks the journal for admission (caps, the provider's limits) and waits on the loop, so a waiting call blocks no thread.
+A request has `timeout_seconds` in all, from the connection to the last byte, and what it reserved is given back only where it
+cost nothing for certain: it never left, or the provider refused it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import exceptions as px
 from pydantic_ai.messages import ModelMessage, ModelResponse
@@ -23,7 +26,9 @@ from pydantic_ai.settings import ModelSettings
 from lerim_jobs.config import Price, Role, RoleName
 from lerim_jobs.errors import JobsError
 from lerim_jobs.providers import OFFLINE, ModelChoice
+from workers.models.calls import Presumed
 from workers.models.prices import bound_usd, input_bound
+from workers.models.wire import departure
 
 if TYPE_CHECKING:
     from workers.models.calls import Journal
@@ -33,7 +38,9 @@ __all__ = ["CallGate", "GatedModel", "current", "made_room"]
 current: ContextVar[CallGate | None] = ContextVar("lerim_call_gate", default=None)
 """The gate of the call this task is making; set by the journal around it."""
 
+_log = logging.getLogger(__name__)
 _MARGIN_MS = 60_000
+_KNOWN = (px.AgentRunError, px.UserError, JobsError, asyncio.CancelledError)
 
 
 class CallGate:
@@ -55,6 +62,8 @@ class CallGate:
         self.held: list[str] = []
         self.billed: list[tuple[ModelChoice, ModelResponse]] = []
         """Every answer that came back, also one that a fallback replaced: providers charge for all of them."""
+        self._wishes: dict[str, Mapping[str, Any]] = {}
+        self.timeout_s = settings.timeout_seconds
         self.waited_s = 0.0
 
     async def enter(self, choice: ModelChoice) -> str | None:
@@ -67,7 +76,7 @@ class CallGate:
             "provider": choice.provider,
             "usd": usd,
             "tokens": self._tokens_in + self._settings.max_output_tokens,
-            "hold_ms": int(self._settings.timeout_seconds * 1000) + _MARGIN_MS,
+            "hold_ms": int(self.timeout_s * 1000) + _MARGIN_MS,
         }
         begin = time.monotonic()
         # In turn: asking the store costs a transaction, so of those that wait in this process only the first asks.
@@ -76,6 +85,7 @@ class CallGate:
                 await _room(admitted * random.uniform(0.8, 1.2))
         self.waited_s += time.monotonic() - begin
         self.held.append(admitted)
+        self._wishes[admitted] = wish
         return admitted
 
     async def _admit(self, wish: Mapping[str, object]) -> str | float:
@@ -88,12 +98,25 @@ class CallGate:
                 await asyncio.to_thread(self._journal.give_back, [admitted])
             raise
 
-    async def leave(self, key: str | None) -> None:
+    async def give_back(self, key: str) -> None:
         """Give a reservation back after a request that cost nothing."""
-        if key is not None:
-            self.held.remove(key)
-            await asyncio.to_thread(self._journal.give_back, [key])
-            made_room()
+        self.held.remove(key)
+        await asyncio.to_thread(self._journal.give_back, [key])
+        made_room()
+
+    async def presume(self, key: str, choice: ModelChoice, error: BaseException) -> None:
+        """Book a request that left, and of which nobody will say what it cost, with all that was reserved for it."""
+        self.held.remove(key)
+        wish = self._wishes[key]
+        bill = Presumed(
+            self._role, choice.model, choice.provider, type(error).__name__, usd=wish["usd"], tokens=wish["tokens"]
+        )
+        try:
+            # Also when this task is being cancelled.
+            await asyncio.shield(asyncio.to_thread(self._journal.presume, bill, [key]))
+        except JobsError as exc:
+            _log.warning("could not book a request of unknown cost, it stays reserved until it must be over: %s", exc)
+        made_room()
 
 
 @lru_cache(maxsize=256)
@@ -140,18 +163,33 @@ class GatedModel(WrapperModel):
         if gate is None:
             raise RuntimeError("a model call outside the journal would not be counted")
         key = await gate.enter(self._choice)
-        try:
-            response = await self.wrapped.request(messages, model_settings, model_request_parameters)
-        except (px.AgentRunError, px.UserError, JobsError, asyncio.CancelledError):
-            await gate.leave(key)
-            raise
-        except Exception as exc:
-            if key is None:
-                raise
-            # A body the client cannot read ends in whatever error its code runs into.
-            await gate.leave(key)
-            raise px.UnexpectedModelBehavior(f"{type(exc).__name__} while reading the answer") from None
+        with departure() as request:
+            try:
+                async with self._deadline(gate.timeout_s):
+                    response = await self.wrapped.request(messages, model_settings, model_request_parameters)
+            except (Exception, asyncio.CancelledError) as exc:
+                if key is None:
+                    raise
+                if request.left and not isinstance(exc, px.ModelHTTPError):
+                    await gate.presume(key, self._choice, exc)
+                else:
+                    await gate.give_back(key)
+                if isinstance(exc, _KNOWN):
+                    raise
+                # A body the client cannot read ends in whatever error its code runs into.
+                raise px.UnexpectedModelBehavior(f"{type(exc).__name__} while reading the answer") from None
         gate.billed.append((self._choice, response))
         if response.finish_reason == "content_filter":
             raise px.ContentFilterError("the model refused to answer")
         return response
+
+    @asynccontextmanager
+    async def _deadline(self, timeout_s: float) -> AsyncIterator[None]:
+        """Over everything: the client's own limits are for each read, which a provider that pads its answer never meets."""
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise px.ModelRequestTimeout(self._choice.model, timeout_s) from None

@@ -23,7 +23,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
 from lerim_jobs.config import Price, Role, RoleName
-from lerim_jobs.errors import AlreadyAnswered
+from lerim_jobs.errors import AlreadyAnswered, JobsError
 from lerim_jobs.providers import ModelChoice
 from workers.models import gate, spans
 from workers.models.calls import Called, CallFailed, Journal
@@ -87,8 +87,9 @@ class JournalModel(WrapperModel):
                 return self._replay(stored)
             raise
         call = self._called(key, occurrence, response, call_gate.billed, begin + call_gate.waited_s)
-        # Off the loop: the other calls of this process go on while the answer reaches the disk.
-        await asyncio.to_thread(self._journal.record, call, _RESPONSE.dump_json(response), call_gate.held)
+        # Off the loop: the other calls of this process go on while the answer reaches the disk, as it does if this task ends.
+        done = asyncio.to_thread(self._journal.record, call, _RESPONSE.dump_json(response), call_gate.held)
+        await asyncio.shield(done)
         gate.made_room()
         self.calls += 1
         self.answered_by = call.model
@@ -108,19 +109,28 @@ class JournalModel(WrapperModel):
         try:
             return await self.wrapped.request(messages, model_settings, parameters)
         except (px.AgentRunError, px.FallbackExceptionGroup) as exc:
-            if parked := is_ours(exc):
-                raise parked from None
-            error = explained(exc, role=self._role)
-            failed = failed_models(exc)
-            bill = _bill(call_gate.billed, self._prices)
-            asked_ms = _ms_since(begin + call_gate.waited_s)
-            call = CallFailed(self._role, self._asked.model, type(error).__name__, asked_ms, failed, *bill)
-            spans.failed(call)
-            await asyncio.to_thread(self._journal.failed, call, call_gate.held)
-            gate.made_room()
+            ours = is_ours(exc)
+            error = ours or explained(exc, role=self._role)
+            if not ours or call_gate.billed:
+                await self._failed(call_gate, begin, error, failed_models(exc))
             raise error from None
+        except (JobsError, asyncio.CancelledError) as exc:
+            if call_gate.billed:
+                await self._failed(call_gate, begin, exc, [])
+            raise
         finally:
             gate.current.reset(token)
+
+    async def _failed(
+        self, call_gate: CallGate, begin: float, error: BaseException, failed: list[dict[str, str]]
+    ) -> None:
+        """Note a call without an answer, and what answers cost that were of no use."""
+        bill = _bill(call_gate.billed, self._prices)
+        asked_ms = _ms_since(begin + call_gate.waited_s)
+        call = CallFailed(self._role, self._asked.model, type(error).__name__, asked_ms, failed, *bill)
+        spans.failed(call)
+        await asyncio.shield(asyncio.to_thread(self._journal.failed, call, call_gate.held))
+        gate.made_room()
 
     def _replay(self, stored: bytes) -> ModelResponse:
         response = _RESPONSE.validate_json(stored)

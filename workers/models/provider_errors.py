@@ -55,6 +55,8 @@ def explained(error: BaseException, *, role: str) -> JobsError:
         return ModelMissing(f"{what}: the provider knows no such model; `lerim models` shows what is configured")
     if isinstance(error, _REFUSALS):
         return ModelRefused(what)
+    if isinstance(error, px.ModelTimeoutError | px.ModelRequestTimeout):
+        return ModelUnavailable(f"{what}: the whole answer did not come in time (timeout_seconds)")
     if isinstance(error, px.ModelConnectionError):
         return ModelUnavailable(f"{what}: the provider cannot be reached; is the network there, is the address right?")
     return ModelUnavailable(what)

@@ -1,4 +1,4 @@
-"""Spans for the HTTP calls of the models' clients, bodies included, where the job asked for them.
+"""The HTTP calls of the models' clients: whether a request left this machine, and spans of it where the job asked for them.
 
 Own code, because the decision belongs to the job and not to the process, and because the OpenTelemetry instrumentation
 of this client records no bodies. Of the headers only the content type is kept: the others hold keys.
@@ -7,6 +7,10 @@ of this client records no bodies. Of the headers only the content type is kept: 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry import baggage, trace
@@ -14,10 +18,36 @@ from opentelemetry import baggage, trace
 from lerim_jobs.tracing import names
 from lerim_jobs.tracing.content import mask
 
-__all__ = ["http_hooks"]
+__all__ = ["Departure", "departure", "http_hooks"]
 
 _BEGAN = "lerim.began_ns"
 _MAX_CHARS = 200_000
+
+
+@dataclass(slots=True)
+class Departure:
+    """Whether a request began to be sent. Before that nobody can charge for it."""
+
+    left: bool = False
+
+    async def note(self, step: str, about: dict[str, Any]) -> None:
+        """What httpcore's `trace` extension tells: connections, proxies' included, come before the request itself."""
+        if step.endswith(".send_request_headers.started") and about["request"].method != b"CONNECT":
+            self.left = True
+
+
+_departure: ContextVar[Departure | None] = ContextVar("lerim_departure", default=None)
+
+
+@contextmanager
+def departure() -> Iterator[Departure]:
+    """Watch the requests that are made inside."""
+    watched = Departure()
+    token = _departure.set(watched)
+    try:
+        yield watched
+    finally:
+        _departure.reset(token)
 
 
 def http_hooks() -> dict[str, list[Any]]:
@@ -27,6 +57,8 @@ def http_hooks() -> dict[str, list[Any]]:
 
 async def _on_request(request: Any) -> None:
     request.extensions[_BEGAN] = time.time_ns()
+    if watched := _departure.get():
+        request.extensions["trace"] = watched.note
 
 
 async def _on_response(response: Any) -> None:

@@ -42,7 +42,7 @@ def cancel(job_id: str, as_json: bool) -> None:
     from lerim_jobs.jobs.cancelling import cancel as end_now
 
     state = open_state()
-    ended = end_now(state.store, job_id, alive=alive)
+    ended = end_now(state.store, job_id)
     for project_id in ended.unpublished:
         _publish(state, project_id)
     if workers_running(state.home):

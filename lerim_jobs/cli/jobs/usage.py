@@ -34,6 +34,10 @@ def usage_command(by: Dimension, window: str, as_json: bool) -> None:
     names = {key: project.name for key, project in active_projects(state.store).items()} if by == "project" else {}
     headings = (by, "calls", "tokens in", "out", "cost", "errors", "retries", "fallbacks", "p50 ms", "p95 ms")
     table(headings, [_row(line, names) for line in lines], empty="No model was called yet.")
+    if presumed := _presumed(lines):
+        print_line(
+            f"Requests that were sent and not answered may have cost up to {presumed} more; the caps count them."
+        )
     if lines:
         today, budget = spent(state.store), state.settings.budget
         print_line(
@@ -56,6 +60,12 @@ def _row(line: UsageLine, names: dict[str, str]) -> tuple[object, ...]:
         line.p50_ms,
         line.p95_ms,
     )
+
+
+def _presumed(lines: list[UsageLine]) -> str:
+    usd, tokens = sum(line.presumed_usd for line in lines), sum(line.presumed_tokens for line in lines)
+    parts = [f"${usd:.4f}"] * (usd > 0) + [f"{tokens:,} tokens without a known price"] * (tokens > 0)
+    return " and ".join(parts)
 
 
 def _cost(line: UsageLine) -> str:

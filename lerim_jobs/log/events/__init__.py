@@ -18,6 +18,7 @@ from lerim_jobs.log.events.control import (
 )
 from lerim_jobs.log.events.event import Event
 from lerim_jobs.log.events.jobs import (
+    BillPresumed,
     JobEvent,
     JobFinished,
     JobKind,
@@ -75,6 +76,7 @@ __all__ = [
     "CAPS_STREAM",
     "EVENTS",
     "SCHEMA",
+    "BillPresumed",
     "CapsChanged",
     "ControlEvent",
     "Event",

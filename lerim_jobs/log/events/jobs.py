@@ -7,6 +7,7 @@ from typing import Any, Literal
 from lerim_jobs.log.events.event import Event
 
 __all__ = [
+    "BillPresumed",
     "JobEvent",
     "JobFinished",
     "JobKind",
@@ -177,6 +178,25 @@ class ModelCallFailed(Event, frozen=True):
     caps_version: int | None = None
 
 
+class BillPresumed(Event, frozen=True):
+    """A request left, and nobody will say what it cost: it timed out, was cancelled, or its answer could not be read.
+
+    It is booked at what was reserved for it, its upper bound: `usd`, or `tokens` where `usd` is None, the price unknown.
+    """
+
+    stage: str
+    attempt: int
+    role: str
+    model: str
+    provider: str
+    error_type: str
+    usd: float | None
+    tokens: int
+    session_id: str | None = None
+    project_id: str | None = None
+    caps_version: int | None = None
+
+
 class ProposalRejected(Event, frozen=True):
     """A proposed memory change that the checks refused."""
 
@@ -219,6 +239,7 @@ JobEvent = (
     | StageRetried
     | ModelCalled
     | ModelCallFailed
+    | BillPresumed
     | ProposalRejected
     | JobPaused
     | JobResumed

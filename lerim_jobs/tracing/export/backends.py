@@ -15,8 +15,10 @@ from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from lerim_jobs.config import Settings
+from lerim_jobs.errors import ConfigError
 from lerim_jobs.paths import Home
-from lerim_jobs.tracing.export.exporter import LocalExporter, Outbox
+from lerim_jobs.tracing.export.exporter import Outbox
+from lerim_jobs.tracing.export.local_sink import LocalSink
 from lerim_jobs.tracing.export.preset import PresetIdGenerator, sampler
 from lerim_jobs.tracing.export.sink import Sink
 from lerim_jobs.tracing.export.telemetry import Telemetry
@@ -25,7 +27,7 @@ from lerim_jobs.tracing.propagation import sdk_disabled
 __all__ = ["BaggageAttributes", "build", "instrument_redis", "start"]
 
 # A killed worker loses about as much as it records within the delay.
-_LOCAL_DELAY_MS = 200
+_LOCAL_DELAY_S = 0.2
 _REMOTE_DELAY_MS = 1000
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -71,22 +73,30 @@ def _silence() -> None:
 def build(home: Home, env: Mapping[str, str], *, local: bool = True) -> Telemetry:
     """Processors first, then whoever brings the provider: Logfire when there is a token, else the bare SDK.
 
-    `local` feeds the local span store as well.
+    `local` feeds the local span store as well. Raises ConfigError for what the SDKs cannot read in `env`.
     """
     if sdk_disabled(env):
-        return Telemetry(trace.NoOpTracerProvider(), [], home=home, disabled=True)
+        return Telemetry(trace.NoOpTracerProvider(), home=home, disabled=True)
     notes: list[str] = []
+    try:
+        return _built(home, env, notes, local=local)
+    except ValueError as exc:
+        raise ConfigError(f"tracing: the environment has a value that cannot be used: {exc}") from exc
+
+
+def _built(home: Home, env: Mapping[str, str], notes: list[str], *, local: bool) -> Telemetry:
     with _environment(env):
-        sinks = [Sink(LocalExporter(home.traces), delay_ms=_LOCAL_DELAY_MS, remote=False)] if local else []
-        if exporter := _otlp(env, notes):
-            outbox = Outbox(home.traces) if local else None
-            sinks.append(Sink(exporter, delay_ms=_delay_ms(env), outbox=outbox, remote=True))
+        kept = LocalSink(home.traces, delay_s=_LOCAL_DELAY_S) if local else None
+        outbox = Outbox(home.traces) if local else None
+        exporter = _otlp(env, notes)
+        remote = [Sink(exporter, delay_ms=_delay_ms(env), outbox=outbox)] if exporter else []
+        sinks = [*([kept] if kept else []), *remote]
         token = env.get("LOGFIRE_TOKEN", "").strip()
         if token and (hosted := _hosted(notes)):
             os.environ.update(_NO_EXPORTERS)
             provider = hosted.configure(token, [BaggageAttributes(), *sinks])
-            return Telemetry(provider, sinks, home=home, notes=notes, also_stop=hosted.stop)
-        return Telemetry(_bare([BaggageAttributes(), *sinks]), sinks, home=home, notes=notes)
+            return Telemetry(provider, home=home, local=kept, remote=remote, notes=notes, also_stop=hosted.stop)
+        return Telemetry(_bare([BaggageAttributes(), *sinks]), home=home, local=kept, remote=remote, notes=notes)
 
 
 def instrument_redis(provider: trace.TracerProvider) -> None:

@@ -1,26 +1,24 @@
-"""Sending span records through a tracer provider, with the ids and times they already have."""
+"""Sending span records through a tracer, with the ids and times they already have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lerim_jobs.tracing.names import SCOPE
 from lerim_jobs.tracing.skeleton.record import SpanRecord
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.trace import Link, Tracer, TracerProvider
+    from opentelemetry.trace import Link, Tracer
 
 __all__ = ["emit"]
 
 
-def emit(provider: TracerProvider, spans: Iterable[SpanRecord]) -> int:
+def emit(tracer: Tracer, spans: Iterable[SpanRecord]) -> int:
     """Send every finished record and return how many; one that still runs is left for later.
 
     Emit once only: a backend stores a repeated id twice or replaces it, as it likes.
     """
-    tracer = provider.get_tracer(SCOPE)
     sent = 0
     for span in spans:
         if span.end_ns is not None:

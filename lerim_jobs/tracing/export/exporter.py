@@ -1,8 +1,7 @@
-"""OpenTelemetry exporters: one that fills the local span store, and a guard around every exporter."""
+"""A guard around every OpenTelemetry exporter, and spans as our own values."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,29 +17,9 @@ from lerim_jobs.tracing.content import REDACTED, is_secret_key, mask
 from lerim_jobs.tracing.local.store import SpanStore
 from lerim_jobs.tracing.skeleton.record import SpanEvent, SpanKind, SpanLink, SpanRecord, SpanStatus
 
-__all__ = ["Guard", "LocalExporter", "Outbox", "record_of", "without_secrets"]
+__all__ = ["Guard", "Outbox", "is_noise", "record_of", "without_secrets"]
 
 _NOISY_SCOPE = "opentelemetry.instrumentation.redis"
-
-
-class LocalExporter(SpanExporter):
-    """Writes spans to the local store; never raises when that cannot be written."""
-
-    def __init__(self, path: Path) -> None:
-        self._store = SpanStore(path)
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        try:
-            self._store.put([record_of(span) for span in spans])
-        except StoreUnavailable:
-            return SpanExportResult.FAILURE
-        return SpanExportResult.SUCCESS
-
-    def shutdown(self) -> None:
-        self._store.close()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return True
 
 
 class Outbox:
@@ -71,48 +50,25 @@ class Guard(SpanExporter):
 
     Redis spans without a parent are polling outside any job. A sampler cannot tell them apart early enough and the
     instrumentation has no switch for it (open-telemetry/opentelemetry-python-contrib#1164).
-
-    `keeps`: so many spans that the exporter could not take are tried again with the next ones; the others are lost.
     """
 
-    def __init__(self, inner: SpanExporter, *, outbox: Outbox | None = None, keeps: int = 0) -> None:
-        self._inner, self._outbox, self._keeps = inner, outbox, keeps
-        self._lock = threading.Lock()
-        self._waiting: list[ReadableSpan] = []
-        self._waiting_for = 0
+    def __init__(self, inner: SpanExporter, *, outbox: Outbox | None = None) -> None:
+        self._inner, self._outbox = inner, outbox
         self.delivered = 0
         """Spans the inner exporter took, those dropped on purpose included."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        kept = [without_secrets(span) for span in spans if not _is_noise(span)]
+        batch = [without_secrets(span) for span in spans if not is_noise(span)]
         if self._outbox:
-            kept = self._outbox.fresh(kept)
-        with self._lock:
-            batch, self._waiting = [*self._waiting, *kept], []
-            count, self._waiting_for = self._waiting_for + len(spans), 0
+            batch = self._outbox.fresh(batch)
         result = self._inner.export(batch) if batch else SpanExportResult.SUCCESS
-        with self._lock:
-            if result is SpanExportResult.SUCCESS:
-                self.delivered += count
-            elif len(batch) <= self._keeps:
-                self._waiting += batch
-                self._waiting_for += count
-        if result is SpanExportResult.SUCCESS and self._outbox and batch:
-            self._outbox.delivered(batch)
+        if result is SpanExportResult.SUCCESS:
+            self.delivered += len(spans)
+            if self._outbox and batch:
+                self._outbox.delivered(batch)
         return result
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether anything waits for another try."""
-        return bool(self._waiting)
-
-    def again(self) -> None:
-        """Try what could not be delivered once more."""
-        if self._waiting:
-            self.export([])
-
     def shutdown(self) -> None:
-        self.again()
         self._inner.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -192,7 +148,8 @@ def _ids(span: ReadableSpan) -> tuple[str, str]:
     return (f"{context.trace_id:032x}", f"{context.span_id:016x}") if context else ("", "")
 
 
-def _is_noise(span: ReadableSpan) -> bool:
+def is_noise(span: ReadableSpan) -> bool:
+    """Whether it is polling outside any job."""
     scope = span.instrumentation_scope
     return span.parent is None and scope is not None and scope.name == _NOISY_SCOPE
 

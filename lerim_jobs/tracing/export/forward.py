@@ -45,7 +45,7 @@ def forward(
     for variable in ("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"):
         chosen.pop(variable, None)
     telemetry = build(home, chosen, local=False)
-    sent = emit(telemetry.provider, spans)
+    sent = emit(telemetry.tracer(), spans)
     telemetry.shutdown(limit_s)
     return sent, telemetry.dropped
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lerim_jobs.errors import BadInput
+from lerim_jobs.tracing.names import SCOPE
 from lerim_jobs.tracing.skeleton.record import SpanRecord
 
 __all__ = ["write"]
@@ -30,7 +31,7 @@ def write(spans: Iterable[SpanRecord], path: Path) -> int:
 
     memory, provider = InMemorySpanExporter(), TracerProvider(id_generator=PresetIdGenerator(), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
-    count = emit(provider, spans)
+    count = emit(provider.get_tracer(SCOPE), spans)
     request: Any = encode_spans(memory.get_finished_spans())
     as_json = path.suffix == ".json"
     data = json.dumps(_hex(MessageToDict(request))).encode() if as_json else request.SerializeToString()

@@ -1,9 +1,8 @@
-"""One place spans go to: batched, counted, and tried again where that helps."""
+"""A receiver of spans: batched, and counted until it took them."""
 
 from __future__ import annotations
 
 import threading
-import time
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
@@ -14,16 +13,13 @@ __all__ = ["Sink"]
 
 # A big job's skeleton is emitted in one go; the SDK's default of 2048 would drop part of it.
 _QUEUE_SIZE = 8192
-_TRIES, _AGAIN_S = 5, 0.1
 
 
 class Sink(SpanProcessor):
     """A batch processor that knows how many spans it was given and how many its receiver took."""
 
-    def __init__(self, exporter: SpanExporter, *, delay_ms: int, outbox: Outbox | None = None, remote: bool) -> None:
-        self.remote = remote
-        # A receiver's exporter tries again by itself; the local store may have met a disk that was full for a moment.
-        self._guard = Guard(exporter, outbox=outbox, keeps=0 if remote else _QUEUE_SIZE)
+    def __init__(self, exporter: SpanExporter, *, delay_ms: int, outbox: Outbox | None = None) -> None:
+        self._guard = Guard(exporter, outbox=outbox)
         self._batch = BatchSpanProcessor(self._guard, max_queue_size=_QUEUE_SIZE, schedule_delay_millis=delay_ms)
         self._lock = threading.Lock()
         self._given = 0
@@ -52,17 +48,7 @@ class Sink(SpanProcessor):
 
     def flush(self) -> bool:
         """Blocks until the receiver answered; bound it from outside."""
-        done = self._batch.force_flush()
-        self._guard.again()
-        return done
-
-    def keep(self) -> None:
-        """Deliver what is waiting, and try again for a moment where that fails."""
-        for _ in range(_TRIES):
-            self.flush()
-            if not self._guard.is_behind:
-                return
-            time.sleep(_AGAIN_S)
+        return self._batch.force_flush()
 
     def hurry(self) -> None:
         """Flush in the background; does nothing while an earlier one still waits for its receiver."""

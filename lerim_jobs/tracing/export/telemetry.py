@@ -20,18 +20,20 @@ from lerim_jobs.paths import Home
 from lerim_jobs.tracing.export.emission import emit
 from lerim_jobs.tracing.local.store import SpanStore
 from lerim_jobs.tracing.local.tree import left_behind, lost_calls, stand_ins, workers_of
+from lerim_jobs.tracing.names import SCOPE
 from lerim_jobs.tracing.skeleton.record import SpanRecord
 from lerim_jobs.tracing.skeleton.spans import resent, skeleton, started
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer, TracerProvider
 
+    from lerim_jobs.tracing.export.local_sink import LocalSink
     from lerim_jobs.tracing.export.sink import Sink
 
 __all__ = ["Telemetry"]
 
 Alive = Callable[[str], bool | None]
-_CLOSING_FLUSH_S = 1.0
+_KEEP_S = 1.0
 
 
 class Telemetry:
@@ -40,20 +42,22 @@ class Telemetry:
     def __init__(
         self,
         provider: TracerProvider,
-        sinks: Sequence[Sink],
         *,
         home: Home,
+        local: LocalSink | None = None,
+        remote: Sequence[Sink] = (),
         notes: Sequence[str] = (),
         disabled: bool = False,
         also_stop: Callable[[], object] | None = None,
     ) -> None:
         self.provider = provider
+        # Getting a tracer costs the SDK as much as a span.
+        self._emitting = provider.get_tracer(SCOPE)
         self.notes = tuple(notes)
         self.disabled = disabled
-        self._sinks = tuple(sinks)
+        self._local, self._remote = local, tuple(remote)
         self._spans = SpanStore(home.traces)
         self._also_stop = also_stop
-        self._remote = [sink for sink in sinks if sink.remote]
         self.on_the_way: dict[str, list[int]] = {}
         """Emitted jobs -> how much each receiver has to take until it has them."""
 
@@ -81,9 +85,10 @@ class Telemetry:
         lost = lost_calls(events, bones, leaves, gone)
         behind = left_behind(bones, leaves, gone) if self._remote else []
         unsent = self._unsent(request.trace_id, behind)
-        sent = emit(self.provider, [*bones, *lost, *stand_ins(bones, [*leaves, *lost], gone), *unsent])
+        sent = emit(self._emitting, [*bones, *lost, *stand_ins(bones, [*leaves, *lost], gone), *unsent])
         job_id = events[0].stream.removeprefix("job-")
-        self.on_the_way[job_id] = [sink.given for sink in self._remote]
+        if self._remote:
+            self.on_the_way[job_id] = [sink.given for sink in self._remote]
         self._settle_locally()
         return sent
 
@@ -107,39 +112,42 @@ class Telemetry:
     def emit_resent(self, request: JobRequested, row: StageRow) -> None:
         """Note that a sweep sent a hint again which had been lost, or whose worker had."""
         if request.sampled and not self.disabled:
-            emit(self.provider, [resent(request, row, time.time_ns())])
+            emit(self._emitting, [resent(request, row, time.time_ns())])
 
     def emit_started(self, request: JobRequested, job_id: str) -> None:
         """Show a job that just began in backends that show no open spans."""
         if request.sampled and not self.disabled:
-            emit(self.provider, [started(request, job_id)])
+            emit(self._emitting, [started(request, job_id)])
 
     def keep(self) -> None:
         """What was recorded here so far is in the local store when this returns, so that no death takes it along.
 
         Bounded; a store that cannot be written delays nothing for longer.
         """
-        waiting = [sink.keep for sink in self._sinks if not sink.remote and sink.missing > 0]
-        if waiting:
-            _all_within(_CLOSING_FLUSH_S, waiting)
+        if self._local:
+            self._local.keep(_KEEP_S)
 
     def flush(self, limit_s: float = 3.0) -> bool:
         """Hand over what is waiting; False when a receiver took longer. Never raises."""
-        return _all_within(limit_s, [sink.flush for sink in self._sinks])
+        local = self._local
+        kept = [lambda: local.keep(limit_s)] if local else []
+        return _all_within(limit_s, [*kept, *(sink.flush for sink in self._remote)])
 
     def shutdown(self, limit_s: float = 3.0) -> bool:
         """Deliver what is waiting and stop; False when a receiver took longer, then the rest is lost. Never raises.
 
         Afterwards end the process with `os._exit` if it must end now: an exporter may still sit on its socket.
         """
-        stops = [sink.stop for sink in self._sinks]
+        local = self._local
+        stops: list[Callable[[], object]] = [lambda: local.stop(limit_s)] if local else []
+        stops += [sink.stop for sink in self._remote]
         return _all_within(limit_s, [*stops, self._also_stop] if self._also_stop else stops)
 
     def _unsent(self, trace_id: str, behind: list[SpanRecord]) -> list[SpanRecord]:
         """Those that no receiver has taken; what this process itself still has waiting is sent first."""
         try:
             if any(leaf.span_id not in self._spans.sent(trace_id) for leaf in behind):
-                self.flush(_CLOSING_FLUSH_S)
+                self.flush(_KEEP_S)
             taken = self._spans.sent(trace_id)
         except StoreUnavailable:
             return []
@@ -147,15 +155,14 @@ class Telemetry:
 
     def _settle_locally(self) -> None:
         """The local store is up to date; receivers are told to hurry, but a job's end waits for none of them."""
-        for sink in self._sinks:
-            if sink.remote:
-                sink.hurry()
-        _all_within(_CLOSING_FLUSH_S, [sink.flush for sink in self._sinks if not sink.remote])
+        for sink in self._remote:
+            sink.hurry()
+        self.keep()
 
     @property
     def dropped(self) -> int:
         """Spans that were handed to a remote receiver's queue and have not been delivered; exact after `shutdown`."""
-        return sum(sink.missing for sink in self._sinks if sink.remote)
+        return sum(sink.missing for sink in self._remote)
 
 
 def _all_within(limit_s: float, actions: Iterable[Callable[[], object]]) -> bool:

@@ -44,11 +44,12 @@ class SpanStore:
         self._path = path
         self._local = threading.local()
 
-    def put(self, spans: Iterable[SpanRecord]) -> None:
-        """Store all or none."""
+    def put(self, spans: Iterable[SpanRecord], wait_s: float = _BUSY_MS / 1000) -> None:
+        """Store all or none; another process may keep the file locked for so long."""
         rows = [_row(span) for span in spans]
         try:
             db = self._db()
+            db.set_busy_timeout(max(0, int(wait_s * 1000)))
             with immediate(db):
                 db.executemany("INSERT OR REPLACE INTO spans VALUES(?,?,?,?,?,?,?,?,?,?)", rows)
                 if faults.armed(faults.DISK_FULL):
