@@ -24,7 +24,7 @@ from lerim_jobs.errors import BadInput, ConflictError, CorruptLog, StoreUnavaila
 from lerim_jobs.log.sqlite import SCHEMA_VERSION
 from lerim_jobs.machine.locks import exclusive_now
 from lerim_jobs.machine.processes import schedulers_running, workers_running
-from lerim_jobs.paths import Home
+from lerim_jobs.paths import Home, make_private
 from lerim_jobs.sqlite import copy_database, damage
 
 __all__ = ["Manifest", "Restored", "back_up", "restore"]
@@ -63,7 +63,7 @@ def back_up(home: Home, target: Path) -> Manifest:
         raise BadInput(f"{str(target)!r} exists already: name a new folder or a new .tar.gz file")
     if not home.log.exists():
         raise BadInput(f"there is nothing to back up in {str(home.root)!r}")
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(target.parent)
     with _scratch(target.parent) as folder:
         manifest = _copy(home, folder)
         if target.name.endswith(_ARCHIVE):
@@ -227,7 +227,7 @@ def _set_aside(home: Home, manifest: Manifest) -> Path:
     """Move what is there into a folder of its own, journals included."""
     stamp = (iso(now_ms()) or "").replace(":", "").replace("-", "")
     kept = home.root / "before-restore" / f"{stamp}-{secrets.token_hex(2)}"
-    kept.mkdir(mode=0o700, parents=True)
+    make_private(kept)
     for name in {*manifest.files, *_DATABASES, *_DERIVED}:
         for ending in ("", "-wal", "-shm"):
             path = home.root / f"{name}{ending}"

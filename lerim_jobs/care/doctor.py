@@ -95,7 +95,10 @@ def _folder(home: Home) -> Iterator[Finding]:
     loose = [path for path in private if path.exists() and path.stat().st_mode & 0o077]
     for path in loose:
         mode = stat.filemode(path.stat().st_mode)
-        yield Finding("permissions", "warning", f"{path} is {mode}: others can look in", f"chmod go-rwx '{path}'")
+        step = f"chmod go-rwx '{path}'"
+        if path == home.root:
+            step += ", or set LERIM_HOME to a folder that nobody else uses"
+        yield Finding("permissions", "warning", f"{path} is {mode}: others can look in", step)
     if not os.access(home.root, os.W_OK | os.X_OK):
         yield Finding("state folder", "problem", f"{home.root} cannot be written", f"chmod u+rwx '{home.root}'")
     elif not loose:

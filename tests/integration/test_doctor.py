@@ -153,6 +153,12 @@ def test_each_fault_is_named_with_the_next_step(
     assert tree(healthy.home.root) == before
 
 
+def test_no_command_closes_a_folder_that_others_use(healthy: World) -> None:
+    open_to_others(healthy)
+    healthy.lerim("status")
+    assert healthy.home.root.stat().st_mode & 0o777 == 0o755
+
+
 def test_settings_that_running_processes_do_not_know_yet_are_named(healthy: World) -> None:
     held = processes.register_worker(healthy.home, queues=["ask"], tracing=False)
     assert look(healthy) == {}
