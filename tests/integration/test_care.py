@@ -6,7 +6,7 @@ import io
 import shutil
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -221,22 +221,68 @@ def test_an_older_log_is_copied_then_brought_up_to_date_by_one_of_many(tmp_path:
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_upgrade_that_died_half_way_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upgrade_that_died_half_way_is_done_again(tmp_path: Path) -> None:
     path = tmp_path / "log.sqlite3"
     old_log(path)
+    db = apsw.Connection(str(path))
 
     def die(db: apsw.Connection) -> None:
         db.pragma("auto_vacuum", 2)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(migrations, "MIGRATIONS", (Migration(2, "dies", die),))
-        with pytest.raises(KeyboardInterrupt):
-            SqliteStore(path)
+    with pytest.raises(KeyboardInterrupt):
+        migrations.bring_up_to_date(db, path, [Migration(2, "dies", die)])
+    db.close()
     store = SqliteStore(path)
     assert store.position() > 0
     store.close()
     assert damage(path, thorough=True) is None
+
+
+@pytest.mark.parametrize("finished", [1, 2])
+def test_an_upgrade_that_is_done_again_keeps_the_copy_of_what_was_there_before_it_began(
+    tmp_path: Path, finished: int
+) -> None:
+    """Whether it died in its first step or after it: `finished` is the schema that it reached."""
+    path = tmp_path / "log.sqlite3"
+    old_log(path)
+    whole = count_events(path)
+
+    def spoil(db: apsw.Connection) -> None:
+        db.execute("DELETE FROM events WHERE position > 1")
+
+    def die(db: apsw.Connection) -> None:
+        spoil(db)
+        raise KeyboardInterrupt
+
+    def upgrade(*steps: Callable[[apsw.Connection], None]) -> None:
+        db = apsw.Connection(str(path))
+        try:
+            migrations.bring_up_to_date(
+                db, path, [Migration(to, "one of them", run) for to, run in enumerate(steps, 2)]
+            )
+        finally:
+            db.close()
+
+    broken = [spoil] * (finished - 1) + [die]
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            upgrade(*broken)
+    upgrade(*[spoil] * finished)
+    kept = tmp_path / "log.sqlite3.schema-1.backup"
+    assert [one.name for one in tmp_path.glob("*.backup")] == [kept.name]
+    assert (count_events(kept), count_events(path)) == (whole, 1)
+    # What is upgraded later is copied anew: this was another upgrade.
+    upgrade(*[spoil] * (finished + 1))
+    assert count_events(tmp_path / f"log.sqlite3.schema-{finished + 1}.backup") == 1
+
+
+def count_events(path: Path) -> int:
+    db = apsw.Connection(str(path))
+    try:
+        return int(next(iter(db.execute("SELECT COUNT(*) FROM events")))[0])
+    finally:
+        db.close()
 
 
 # --- rebuilding ------------------------------------------------------------------------------------
