@@ -22,6 +22,7 @@ from lerim_jobs.config import Settings
 from lerim_jobs.errors import ConfigError, JobsError, QueueUnavailable
 from lerim_jobs.jobs.pausing import ready_in
 from lerim_jobs.log.events import ProjectAdded, ProjectRemoved
+from lerim_jobs.log.scan import scan, unreadable
 from lerim_jobs.log.sqlite import SAFE_SQLITE, SCHEMA_VERSION, SqliteStore
 from lerim_jobs.log.store import StageRow, Store
 from lerim_jobs.paths import Home
@@ -36,6 +37,7 @@ _LOW_BYTES, _FULL_BYTES = 1_000_000_000, 100_000_000
 _STUCK_MS = 600_000
 _SKEW_MS = 60_000
 _REACH_S = 2.0
+_NAMED = 10
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
@@ -143,6 +145,18 @@ def _store(home: Home, found: list[Finding]) -> SqliteStore | None:
     except (apsw.Error, JobsError) as exc:
         found.append(Finding("schema", "problem", f"the log cannot be opened: {exc}", "lerim restore BACKUP"))
     return None
+
+
+def _events(patient: _Patient) -> Iterator[Finding]:
+    if patient.store is None:
+        return
+    lost = [why for _, why in unreadable(patient.store)]
+    for why in lost[:_NAMED]:
+        yield Finding("events", "problem", f"{why}: it is left out", "lerim restore BACKUP of a time before it")
+    if lost[_NAMED:]:
+        yield Finding("events", "problem", f"{len(lost) - _NAMED} more cannot be read: `lerim audit --json` names them")
+    if not lost:
+        yield Finding("events", "ok", f"all {patient.store.position()} can be read")
 
 
 def _models(patient: _Patient) -> Iterator[Finding]:
@@ -280,14 +294,11 @@ def _projects(patient: _Patient) -> Iterator[Finding]:
 def _registered(store: SqliteStore) -> list[ProjectAdded]:
     """From the events: asking the read model would write what it has not seen yet."""
     known: dict[str, ProjectAdded] = {}
-    position = 0
-    while rows := store.read_all(position, types=("ProjectAdded", "ProjectRemoved")):
-        position = rows[-1].position
-        for event in (row.event for row in rows):
-            if isinstance(event, ProjectAdded):
-                known[event.project_id] = event
-            elif isinstance(event, ProjectRemoved):
-                known.pop(event.project_id, None)
+    for event in (row.event for row in scan(store, ("ProjectAdded", "ProjectRemoved"))):
+        if isinstance(event, ProjectAdded):
+            known[event.project_id] = event
+        elif isinstance(event, ProjectRemoved):
+            known.pop(event.project_id, None)
     return list(known.values())
 
 
@@ -310,6 +321,7 @@ def _tracing(patient: _Patient) -> Iterator[Finding]:
 
 
 _CHECKS: dict[str, Callable[[_Patient], Iterator[Finding]]] = {
+    "events": _events,
     "models": _models,
     "redis": _redis,
     "processes": _processes,

@@ -25,6 +25,7 @@ from lerim_jobs.log.events import (
     Quote,
 )
 from lerim_jobs.log.projection import fold_all
+from lerim_jobs.log.scan import readable, scan
 from lerim_jobs.log.store import Store
 from lerim_jobs.machine import identity
 from lerim_jobs.memory.memory import fold
@@ -46,7 +47,6 @@ from lerim_jobs.redaction.scrubbing import Scrubber
 
 __all__ = ["Counted", "Redaction", "Removed"]
 
-_BATCH = 1000
 _FLUSH_MS = 3000
 """How long after its last event a worker may still be writing spans."""
 
@@ -95,7 +95,7 @@ class Redaction:
             raise BadInput(f"{memory_id} was redacted before: nothing of it is left to look for")
         texts: list[str] = []
         quotes: list[Quote] = []
-        for row in rows:
+        for row in readable(rows):
             event = row.event
             if isinstance(event, MemoryAdded | MemoryUpdated | MemoryEdited | MemoryReverted):
                 texts += [event.title, event.body]
@@ -155,12 +155,9 @@ class Redaction:
     def _published(self) -> dict[str, dict[str, PublishedFile]]:
         """The newest file of each memory, by project; also of projects that are registered no more."""
         found: dict[str, dict[str, PublishedFile]] = {}
-        position = 0
-        while rows := self._store.read_all(position, _BATCH, ("ProjectPublished",)):
-            position = rows[-1].position
-            for row in rows:
-                event = row.as_(ProjectPublished)
-                found.setdefault(event.project_id, {}).update({file.memory_id: file for file in event.files})
+        for row in scan(self._store, (ProjectPublished.__name__,)):
+            event = row.as_(ProjectPublished)
+            found.setdefault(event.project_id, {}).update({file.memory_id: file for file in event.files})
         return {key: {one: file for one, file in files.items() if file.path} for key, files in found.items()}
 
     def _databases(self) -> frozenset[str]:

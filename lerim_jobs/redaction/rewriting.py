@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
-from lerim_jobs.errors import BadInput, ConflictError, CorruptLog
+from lerim_jobs.errors import BadInput, ConflictError
 from lerim_jobs.jobs.rebuilding import rebuild_job
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import MemoryRedacted, RedactionApplied
 from lerim_jobs.log.projection import CHECKPOINTS, note_rewritten, views_in
+from lerim_jobs.log.scan import fault
 from lerim_jobs.log.store import Store, Tx
 from lerim_jobs.memory.files import looks
 from lerim_jobs.memory.memory import REDACTED
@@ -129,7 +130,10 @@ class LogRedaction:
     def _names_a_file(self, row: Recorded) -> bool:
         if self._memory_id and row.stream == memory_stream(self._memory_id):
             return True
-        return row.type in _TITLED and bool(self._scrubber.needles.sub(getattr(row.event, "title", ""))[1])
+        if row.type not in _TITLED:
+            return False
+        title = msgspec.json.decode(row.data).get("title")
+        return isinstance(title, str) and bool(self._scrubber.needles.sub(title)[1])
 
     def _without_short_quotes(self, data: bytes) -> bytes:
         quotes = self._scrubber.needles.quotes
@@ -190,10 +194,9 @@ def _named(data: bytes, row: Recorded, renamed: set[str]) -> bytes:
 
 
 def _readable(row: Recorded, data: bytes) -> bytes:
-    try:
-        _ = msgspec.structs.replace(row, data=data).event
-    except CorruptLog:
+    """The data, unless it is what makes the event unreadable."""
+    if not fault(row) and fault(msgspec.structs.replace(row, data=data)):
         raise BadInput(
             f"this pattern would make event {row.position} ({row.type}) unreadable: narrow it. Nothing was changed."
-        ) from None
+        )
     return data

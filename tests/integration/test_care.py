@@ -259,7 +259,7 @@ def test_an_upgrade_that_is_done_again_keeps_the_copy_of_what_was_there_before_i
         db = apsw.Connection(str(path))
         try:
             migrations.bring_up_to_date(
-                db, path, [Migration(to, "one of them", run) for to, run in enumerate(steps, 2)]
+                db, path, [Migration(to, "one of them", run, whole=False) for to, run in enumerate(steps, 2)]
             )
         finally:
             db.close()

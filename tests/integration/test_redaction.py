@@ -221,6 +221,20 @@ def test_a_memory_is_gone_with_all_it_ever_said_and_leaves_a_tombstone(machine: 
         Redaction.of_memory(machine.store, machine.home, "aaaaaaaa1")
 
 
+@pytest.mark.parametrize("of_memory", [True, False])
+def test_a_word_in_an_event_that_cannot_be_read_is_gone_as_well(machine: Machine, of_memory: bool) -> None:
+    lost = MemoryAdded("cccccccc3", "p", "decision", TITLE, f"{SAID}. Nobody can read this.", 0.9)
+    machine.store.append("memory-cccccccc3", [lost])
+    with machine.store.write() as tx:
+        tx.execute("UPDATE events SET data = json_set(data, '$.kind', null) WHERE stream = 'memory-cccccccc3'")
+    redaction = Redaction.of_pattern(machine.store, machine.home, MARKER)
+    if of_memory:
+        redaction = Redaction.of_memory(machine.store, machine.home, "aaaaaaaa1")
+    assert redaction.apply(machine.publish).left == []
+    assert machine.hits(MARKER) == []
+    assert sorted(all_memories(machine.store)) == ["aaaaaaaa1", "bbbbbbbb2"]
+
+
 def test_hand_edits_conflicts_and_foreign_files_are_cleaned_and_kept(machine: Machine) -> None:
     (name,) = [one for one in machine.files() if "aaaaaaaa" in one]
     edited = machine.memory / name
