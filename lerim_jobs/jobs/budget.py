@@ -5,7 +5,8 @@ stores its answer. Spent plus reserved never passes a cap, whoever else is calli
 until the call must be over: the provider may still bill it. A call that cannot fit even when everybody else is done
 parks; one that only has to wait for others waits.
 
-The sums are read models of `ModelCalled`, kept in the same transaction because the next admission needs them exactly.
+The sums are read models of `ModelCalled`, kept in the same transaction because the next admission needs them exactly;
+`recount.py` makes them anew.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ __all__ = [
     "SPENT",
     "Reservation",
     "Room",
+    "added",
     "admit",
     "drop",
     "expire",
     "forget_job",
-    "recount",
     "release_job",
     "reservations",
     "settle",
     "spent",
+    "sum_keys",
 ]
 
 SPENT = "_spent"
@@ -121,7 +123,8 @@ def settle(
 ) -> None:
     """Replace reservations by what a call really used. A job that ended meanwhile gets no sum of its own again."""
     _release(tx, keys)
-    _count(tx, event, job_id, day(tx.now_ms()))
+    for key in sum_keys(event, job_id, tx.now_ms()):
+        tx.put_doc(SPENT, key, msgspec.json.encode(added(_spent(tx, key), event)))
     if job_ended:
         forget_job(tx, job_id)
 
@@ -169,22 +172,17 @@ def release_job(tx: Tx, job_id: str, *, alive: Alive) -> None:
         _release(tx, gone)
 
 
-def recount(store: Store) -> None:
-    """Throw the sums away and fold them from the log again."""
-    with store.write() as tx:
-        tx.clear_docs(SPENT)
-        position = 0
-        finished: set[str] = set()
-        while rows := tx.read_all(position, types=("ModelCalled", "ModelCallFailed", "JobFinished")):
-            position = rows[-1].position
-            for row in rows:
-                job_id = row.stream.removeprefix("job-")
-                if isinstance(row.event, ModelCalled | ModelCallFailed):
-                    _count(tx, row.event, job_id, day(row.at_ms))
-                else:
-                    finished.add(job_id)
-        for job_id in finished:
-            forget_job(tx, job_id)
+def sum_keys(event: ModelCalled | ModelCallFailed, job_id: str, at_ms: int) -> tuple[str, ...]:
+    """The sums that a call counts for: its job's, its day's, and its role's of the day."""
+    today = day(at_ms)
+    return (f"job/{job_id}", today, f"{today}/{event.role}") if event.tokens_in or event.tokens_out else ()
+
+
+def added(old: Spent, event: ModelCalled | ModelCallFailed) -> Spent:
+    """The sum with a call in it."""
+    if event.cost_usd is None:
+        return msgspec.structs.replace(old, tokens=old.tokens + event.tokens_in + event.tokens_out)
+    return msgspec.structs.replace(old, usd=math.fsum((old.usd, event.cost_usd)))
 
 
 def _note_caps(tx: Tx, budget: Budget) -> None:
@@ -232,18 +230,6 @@ def _expire(calls: _Calls, now: int) -> None:
         for provider, starts in calls.starts.items()
         if (recent := [at for at in starts if at > now - _MINUTE_MS])
     }
-
-
-def _count(tx: Tx, event: ModelCalled | ModelCallFailed, job_id: str, today: str) -> None:
-    if not (event.tokens_in or event.tokens_out):
-        return
-    for key in (f"job/{job_id}", today, f"{today}/{event.role}"):
-        old = _spent(tx, key)
-        if event.cost_usd is None:
-            new = msgspec.structs.replace(old, tokens=old.tokens + event.tokens_in + event.tokens_out)
-        else:
-            new = msgspec.structs.replace(old, usd=math.fsum((old.usd, event.cost_usd)))
-        tx.put_doc(SPENT, key, msgspec.json.encode(new))
 
 
 def _release(tx: Tx, keys: Iterable[str]) -> None:

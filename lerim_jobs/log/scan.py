@@ -8,7 +8,7 @@ from functools import cache
 
 from lerim_jobs.errors import UnreadableEvent
 from lerim_jobs.log.codec import Recorded
-from lerim_jobs.log.store import Store
+from lerim_jobs.log.store import Store, Tx
 
 __all__ = ["every", "fault", "pass_over", "readable", "scan", "unreadable"]
 
@@ -16,16 +16,16 @@ _log = logging.getLogger(__name__)
 _BATCH = 5000
 
 
-def every(store: Store, types: Sequence[str] | None = None, *, after: int = 0) -> Iterator[Recorded]:
+def every(log: Store | Tx, types: Sequence[str] | None = None, *, after: int = 0) -> Iterator[Recorded]:
     """Events in order of position, a batch in memory at a time; `types` keeps only these."""
-    while rows := store.read_all(after, _BATCH, types):
+    while rows := log.read_all(after, _BATCH, types):
         yield from rows
         after = rows[-1].position
 
 
-def scan(store: Store, types: Sequence[str] | None = None, *, after: int = 0) -> Iterator[Recorded]:
+def scan(log: Store | Tx, types: Sequence[str] | None = None, *, after: int = 0) -> Iterator[Recorded]:
     """`every` event that can be read."""
-    return readable(every(store, types, after=after))
+    return readable(every(log, types, after=after))
 
 
 def readable(rows: Iterable[Recorded]) -> Iterator[Recorded]:
@@ -37,9 +37,9 @@ def readable(rows: Iterable[Recorded]) -> Iterator[Recorded]:
             yield row
 
 
-def unreadable(store: Store) -> Iterator[tuple[Recorded, str]]:
+def unreadable(log: Store | Tx) -> Iterator[tuple[Recorded, str]]:
     """Every event of the log that cannot be read, and why. Reads the whole log."""
-    return ((row, str(error)) for row in every(store) if (error := fault(row)))
+    return ((row, str(error)) for row in every(log) if (error := fault(row)))
 
 
 def fault(row: Recorded) -> UnreadableEvent | None:

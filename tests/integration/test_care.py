@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from lerim_jobs.care import backup, rebuild, retain, shrink
+from lerim_jobs.care.derived import VIEWS
 from lerim_jobs.care.retain import Retained
 from lerim_jobs.config import Retention
 from lerim_jobs.errors import BadInput, ConflictError, CorruptLog
@@ -289,14 +290,14 @@ def count_events(path: Path) -> int:
 def test_a_rebuild_gives_the_same_bytes_and_names_what_was_wrong(home: Home, store: SqliteStore) -> None:
     request_job(store, "j", requested())
     first = rebuild.rebuild_all(store, home)
-    before = {view.name: store.docs(view.name) for view in rebuild.VIEWS}
+    before = {view.name: store.docs(view.name) for view in VIEWS}
     assert first.changed == []
     assert (first.documents["projects"], first.documents["memories"], first.memories_indexed) == (1, 1, 1)
     with store.write() as tx:
         tx.put_doc("projects", "p", b'{"project_id":"p","name":"wrong","path":"/","host":"h"}')
     home.search.write_bytes(b"broken")
     assert rebuild.rebuild_all(store, home).changed == ["projects"]
-    assert {view.name: store.docs(view.name) for view in rebuild.VIEWS} == before
+    assert {view.name: store.docs(view.name) for view in VIEWS} == before
 
 
 # --- retention -------------------------------------------------------------------------------------
