@@ -10,16 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from lerim_jobs.errors import ConflictError, CorruptLog
+from lerim_jobs.errors import ConflictError
 from lerim_jobs.jobs import claims, outcomes
 from lerim_jobs.jobs.claims import Claim, Refused
 from lerim_jobs.jobs.closing import close_trace, delivered, traced_events, unclosed_jobs, undelivered_jobs
 from lerim_jobs.jobs.job import load
 from lerim_jobs.jobs.outcomes import Effect, End, Settled
 from lerim_jobs.jobs.request import request_job
-from lerim_jobs.jobs.retention import drop_answers
 from lerim_jobs.jobs.sweep import sweep
-from lerim_jobs.log.events import JobRequested, MemoryArchived, ModelCalled, StageRequested, TraceClosed
+from lerim_jobs.log.events import JobRequested, MemoryArchived, StageRequested, TraceClosed
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import StageRow, Store
 from lerim_jobs.tracing.skeleton.spans import skeleton
@@ -418,21 +417,3 @@ def backdate(store: Store, by_ms: int, job: str = "j") -> None:
 
 
 # --- retention -------------------------------------------------------------------------------------
-def test_answers_are_dropped_when_their_job_is_over_and_old_enough(store: Store) -> None:
-    def answered(job_id: str) -> str:
-        with store.write() as tx:
-            blob = tx.put_blob(f"answer of {job_id}".encode())
-            tx.append(f"job-{job_id}", [ModelCalled("s", 1, "lead", "h", 0, blob, "m", "m", "p", 1, 1, 1)])
-        return blob
-
-    request_job(store, "open", requested())
-    over, still_open = answered("over"), answered("open")
-    later = store.now_ms() + 1000
-    assert drop_answers(store, older_than_ms=0) == 0
-    assert drop_answers(store, older_than_ms=later) == 1
-    with pytest.raises(CorruptLog):
-        store.blob(over)
-    assert store.blob(still_open)
-    with store.write() as tx:
-        tx.drop_stages("open")
-    assert [drop_answers(store, older_than_ms=later) for _ in range(2)] == [1, 0]

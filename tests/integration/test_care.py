@@ -15,12 +15,10 @@ import pytest
 
 from lerim_jobs.care import backup, rebuild, retain, shrink
 from lerim_jobs.care.derived import VIEWS
-from lerim_jobs.care.retain import Retained
 from lerim_jobs.config import Retention
 from lerim_jobs.errors import BadInput, ConflictError, CorruptLog
 from lerim_jobs.jobs import job
 from lerim_jobs.jobs.request import request_job
-from lerim_jobs.jobs.settlement import journal_view
 from lerim_jobs.log import migrations
 from lerim_jobs.log.events import (
     JobFinished,
@@ -339,16 +337,6 @@ def test_b9_what_is_old_goes_the_files_shrink_and_events_stay(home: Home, store:
     assert (home.logs / "worker.log").stat().st_size == 0
     assert (home.logs / "worker.log.1").read_bytes().endswith(b"newest\n")
     assert retain.retain(SqliteStore(home.log), home, Retention()) is None, "done within the hour"
-
-
-def test_an_answer_that_an_unfinished_job_may_replay_stays(home: Home, store: SqliteStore) -> None:
-    request_job(store, "open", requested())
-    with store.write() as tx:
-        blob = tx.put_blob(b"the same answer")
-        tx.append("job-over", [called(blob)])
-        tx.put_doc(journal_view("open"), "s/h/0", blob.encode())
-    assert retain.retain(store, home, Retention(answers_days=0), every_ms=-1) == Retained()
-    assert store.blob(blob)
 
 
 def test_compacting_drops_what_nothing_names_and_refuses_while_others_work(home: Home, store: SqliteStore) -> None:
