@@ -50,11 +50,21 @@ class Home(msgspec.Struct, frozen=True):
     def logs(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def restoring(self) -> Path:
+        """There while a restore moves files, and after one that was killed then."""
+        return self.root / "restoring.json"
+
     def ensure(self) -> Home:
         """Make the folder and its rooms; one that is there keeps its mode: others may use it too.
 
-        Raises ConfigError naming the path when it cannot be written.
+        Raises ConfigError naming the path when it cannot be written, or while a restore stands in its middle.
         """
+        if self.restoring.exists():
+            raise ConfigError(
+                f"a restore of {str(self.root)!r} is under way or was interrupted: `lerim restore --finish` completes it, "
+                "`lerim restore --roll-back` puts back what was there"
+            )
         try:
             for folder in (self.redis, self.run, self.logs):
                 make_private(folder)

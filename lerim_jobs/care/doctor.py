@@ -65,6 +65,9 @@ def examine(env: Mapping[str, str]) -> list[Finding]:
     found = [*_versions()]
     if not home.root.is_dir():
         return [*found, Finding("state folder", "problem", f"{str(home.root)!r} does not exist", "lerim init")]
+    if home.restoring.exists():
+        what = "a restore was interrupted while it moved files: no command opens the state"
+        return [*found, Finding("restore", "problem", what, "lerim restore --finish, or lerim restore --roll-back")]
     settings = Settings()
     try:
         settings = config.load(env)
@@ -214,8 +217,8 @@ def _processes(patient: _Patient) -> Iterator[Finding]:
         yield Finding("settings in use", "warning", what, "lerim down && lerim up")
     scratch = [path.name for path in patient.home.root.glob(".lerim-*")]
     if scratch:
-        what = f"a backup or restore was interrupted: {', '.join(scratch)} in {patient.home.root}"
-        yield Finding("leftovers", "warning", what, "look at `before-restore`, then remove them")
+        what = f"a backup or restore was interrupted before it moved anything: {', '.join(scratch)}"
+        yield Finding("leftovers", "warning", what, f"remove them from {patient.home.root}")
 
 
 def _jobs(patient: _Patient) -> Iterator[Finding]:

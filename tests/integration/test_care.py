@@ -13,7 +13,7 @@ import apsw
 import msgspec
 import pytest
 
-from lerim_jobs.care import backup, rebuild, retain, shrink
+from lerim_jobs.care import backup, rebuild, restore, retain, shrink
 from lerim_jobs.care.derived import VIEWS
 from lerim_jobs.config import Retention
 from lerim_jobs.errors import BadInput, ConflictError, CorruptLog
@@ -94,7 +94,7 @@ def test_a_backup_made_while_others_write_is_whole_and_comes_back(home: Home, st
     store.close()
     home.config.write_text("changed", "utf-8")
 
-    done = backup.restore(home, target)
+    done = restore.restore(home, target)
 
     again = SqliteStore(home.log)
     assert again.position() == manifest.events
@@ -113,11 +113,11 @@ def test_nothing_is_restored_while_somebody_works(home: Home, store: SqliteStore
     backup.back_up(home, tmp_path / "copy")
     running = processes.register_worker(home, queues=["ask"], tracing=False)
     with pytest.raises(ConflictError, match="lerim down"):
-        backup.restore(home, tmp_path / "copy")
+        restore.restore(home, tmp_path / "copy")
     running.close()
     with embedded.hold(home), pytest.raises(ConflictError, match="command"):
-        backup.restore(home, tmp_path / "copy")
-    assert backup.restore(home, tmp_path / "copy").manifest.events == 2
+        restore.restore(home, tmp_path / "copy")
+    assert restore.restore(home, tmp_path / "copy").manifest.events == 2
 
 
 def test_a_copy_that_is_not_sound_changes_nothing(home: Home, store: SqliteStore, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_copy_that_is_not_sound_changes_nothing(home: Home, store: SqliteStore
         *((text, BadInput), (tmp_path / "h", BadInput)),
     ]:
         with pytest.raises(error):
-            backup.restore(home, bad)
+            restore.restore(home, bad)
     assert home.log.read_bytes() == before
     assert not (home.root / "before-restore").exists()
     assert not list(home.root.glob(".lerim-*"))
@@ -169,7 +169,7 @@ def test_an_archive_cannot_write_outside_its_place(home: Home, store: SqliteStor
             archive.addfile(member, io.BytesIO(b"evil"))
         for path in (tmp_path / "good").iterdir():
             archive.add(path, arcname=path.name)
-    backup.restore(home, evil)
+    restore.restore(home, evil)
     assert not (home.root / "outside").exists()
     assert not Path("/tmp/lerim-outside").exists()
     assert not home.config.exists()

@@ -145,7 +145,7 @@ SABOTAGE: list[tuple[Callable[[World], None], str, str]] = [
     (project_gone, "projects", "lerim project remove shop"),
     (agent_gone, "agents", "lerim connect codex"),
     (dead_record, "leftovers", "lerim status"),
-    (interrupted_restore, "leftovers", "before-restore"),
+    (interrupted_restore, "leftovers", "remove them"),
     (clock_behind, "clock", "clock"),
     (stuck_job, "jobs", "lerim up"),
     (no_key, "models", "lerim models"),
