@@ -51,6 +51,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "logs"
 
     @property
+    def before_restore(self) -> Path:
+        """What was there before each restore, a folder each."""
+        return self.root / "before-restore"
+
+    @property
     def restoring(self) -> Path:
         """There while a restore moves files, and after one that was killed then."""
         return self.root / "restoring.json"

@@ -23,10 +23,7 @@ from lerim_jobs.machine.locks import exclusive_now
 from lerim_jobs.machine.processes import schedulers_running, workers_running
 from lerim_jobs.paths import Home, make_private
 
-__all__ = ["ASIDE", "Restored", "finish", "restore", "roll_back"]
-
-ASIDE = "before-restore"
-"""The folder with what was there before each restore."""
+__all__ = ["Restored", "finish", "restore", "roll_back"]
 
 _DERIVED = ("search.sqlite3",)
 
@@ -58,7 +55,7 @@ def restore(home: Home, source: Path) -> Restored:
         try:
             manifest = unpacked(source, scratch)
             verify(scratch, manifest)
-            move = _Move(scratch.name, _aside(), manifest)
+            move = _Move(scratch.name, _aside(home), manifest)
             _mark(home, move)
         except BaseException:
             home.restoring.unlink(missing_ok=True)
@@ -148,9 +145,9 @@ def _is_new(home: Home, move: _Move, name: str) -> bool:
     return file_digest(path) == move.manifest.files[name]
 
 
-def _aside() -> str:
+def _aside(home: Home) -> str:
     stamp = (iso(now_ms()) or "").replace(":", "").replace("-", "")
-    return f"{ASIDE}/{stamp}-{secrets.token_hex(2)}"
+    return str((home.before_restore / f"{stamp}-{secrets.token_hex(2)}").relative_to(home.root))
 
 
 def _mark(home: Home, move: _Move) -> None:
@@ -177,7 +174,9 @@ def _marked(home: Home) -> _Move:
     except FileNotFoundError:
         raise BadInput(f"no restore was interrupted in {str(home.root)!r}") from None
     except msgspec.DecodeError as exc:
-        raise CorruptLog(f"{str(home.restoring)!r} cannot be read: {exc}. What was there is in {ASIDE}/") from exc
+        raise CorruptLog(
+            f"{str(home.restoring)!r} cannot be read: {exc}. What was there is in {str(home.before_restore)!r}"
+        ) from exc
 
 
 def _sync(folder: Path) -> None:

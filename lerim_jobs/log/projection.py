@@ -77,9 +77,9 @@ def catch_up(store: Store, view: View[S]) -> None:
             tx.put_doc(CHECKPOINTS, view.name, msgspec.json.encode([view.version, batch[-1].position]))
 
 
-def views_in(store: Store) -> set[str]:
+def views_in(log: Store | Tx) -> set[str]:
     """Where read models keep their documents: all of these can be made again from the log."""
-    names = {name for name, _ in store.docs(CHECKPOINTS)}
+    names = {name for name, _ in log.docs(CHECKPOINTS)}
     return names | {parts_of(name) for name in names}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import MemoryRedacted, RedactionApplied
 from lerim_jobs.log.projection import CHECKPOINTS, note_rewritten, views_in
 from lerim_jobs.log.scan import fault
-from lerim_jobs.log.store import Store, Tx
+from lerim_jobs.log.store import StageRow, Tx
 from lerim_jobs.memory.files import looks
 from lerim_jobs.memory.memory import REDACTED
 from lerim_jobs.memory.stored import memory_stream
@@ -46,9 +46,9 @@ class LogRedaction:
 
     def __init__(
         self,
-        store: Store,
         scrubber: Scrubber,
         *,
+        running: Callable[[], Iterable[StageRow]],
         alive: Callable[[str], bool | None],
         change: bool,
         renamed: set[str],
@@ -56,7 +56,7 @@ class LogRedaction:
         pattern_hash: str | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        self._store, self._scrubber, self._alive, self._change = store, scrubber, alive, change
+        self._scrubber, self._running, self._alive, self._change = scrubber, running, alive, change
         self._memory_id, self._pattern_hash, self._meta = memory_id, pattern_hash, dict(meta or {})
         self._views: set[str] = set()
         self.renamed = renamed
@@ -65,9 +65,9 @@ class LogRedaction:
 
     def begin(self, tx: Tx) -> None:
         """Nobody may be at work: what a worker holds in memory would be written back behind us."""
-        self._views = views_in(self._store)
+        self._views = views_in(tx)
         now = tx.now_ms()
-        for row in self._store.running_stages():
+        for row in self._running():
             if row.lease_until_ms > now and self._alive(row.owner or "") is not False:
                 raise ConflictError(
                     f"{row.stage} of job {row.job_id} is running and may hold what is to be removed: wait for it "
@@ -107,8 +107,7 @@ class LogRedaction:
         """The tombstones."""
         if not self._change:
             return
-        if self._memory_id:
-            stream = memory_stream(self._memory_id)
+        if self._memory_id and tx.version(stream := memory_stream(self._memory_id)):
             tx.append(stream, [MemoryRedacted(self._memory_id)], meta=self._meta)
         applied = RedactionApplied(
             hits=self._scrubber.hits,
@@ -118,9 +117,13 @@ class LogRedaction:
             pattern_hash=self._pattern_hash,
         )
         tx.append(REDACTIONS, [applied], meta=self._meta)
-        for job_id in tx.open_jobs():
-            rebuild_job(tx, job_id)  # its rows repeat what its events said
+        self._clean_claim_rows(tx)
         note_rewritten(tx)
+
+    def _clean_claim_rows(self, tx: Tx) -> None:
+        """They repeat what the events of unfinished jobs said."""
+        for job_id in tx.open_jobs():
+            rebuild_job(tx, job_id)
 
     def _scrubbed(self, row: Recorded) -> bytes:
         if self._memory_id and row.stream == memory_stream(self._memory_id):
