@@ -22,6 +22,7 @@ from lerim_jobs.log.events import JobRequested, MemoryArchived, StageRequested, 
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import StageRow, Store
 from lerim_jobs.tracing.skeleton.spans import skeleton
+from tests.contracts.test_views import spoil
 from tests.memory_store import MemoryStore
 
 
@@ -417,3 +418,14 @@ def backdate(store: Store, by_ms: int, job: str = "j") -> None:
 
 
 # --- retention -------------------------------------------------------------------------------------
+
+
+def test_a_trace_with_an_event_that_cannot_be_read_is_closed_without_it(store: Store) -> None:
+    request_job(store, "j", requested("ask"))
+    done(store, taken(store, "answer"))
+    done(store, taken(store, "finish"), end=End("succeeded", {}))
+    lost = next(row.position for row in store.read("job-j") if row.type == "StageCompleted")
+    spoil(store, lost)
+    assert close_trace(store, "j", "me", lambda events: len(skeleton(events)), alive=everyone_lives)
+    assert unclosed_jobs(store) == []
+    assert store.read("job-j")[-1].as_(TraceClosed).spans > 2

@@ -167,6 +167,9 @@ def spoil(store: Store, position: int) -> None:
         def event(self, row: Recorded, moved: Mapping[str, str]) -> bytes:
             return b'{"project_id":"1","name":null}' if row.position == position else row.data
 
+        def document(self, view: str, key: str, value: bytes, moved: Mapping[str, str]) -> bytes | None:
+            return value
+
     store.rewrite(Spoiling())
 
 
