@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import scan
-from lerim_jobs.care.rebuild import VIEWS, rebuild_all
+from lerim_jobs.care.derived import VIEWS
+from lerim_jobs.care.rebuild import rebuild_all
 from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.log.events import (
     Event,

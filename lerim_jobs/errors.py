@@ -4,7 +4,8 @@
       RetryableError          worth another attempt later
         ModelUnavailable  RateLimited  StoreUnavailable  QueueUnavailable
       PermanentError          another attempt would end the same way
-        BadInput  BadTranscript  ModelRefused  ContextOverflow  ModelMissing  WrongKey  CorruptLog
+        BadInput  BadTranscript  ModelRefused  ContextOverflow  ModelMissing  WrongKey  BadEvent
+        CorruptLog  UnreadableEvent
       ClaimLost               the stage belongs to another attempt now, or its job was cancelled: stop, keep nothing
       Parked                  over budget: not a failure, resumes later
       ConflictError           the log moved: reload, decide again
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 __all__ = [
     "AlreadyAnswered",
+    "BadEvent",
     "BadInput",
     "BadTranscript",
     "ClaimLost",
@@ -36,6 +38,7 @@ __all__ = [
     "RateLimited",
     "RetryableError",
     "StoreUnavailable",
+    "UnreadableEvent",
     "WaitTimeout",
     "WrongKey",
 ]
@@ -137,9 +140,21 @@ class WrongKey(PermanentError):
 
 
 class CorruptLog(PermanentError):
-    """A stored event cannot be decoded."""
+    """What is stored cannot be read."""
 
     code = "corrupt_log"
+
+
+class UnreadableEvent(CorruptLog):
+    """A stored event is not of the shape that its type says."""
+
+    code = "unreadable_event"
+
+
+class BadEvent(PermanentError):
+    """An event is of another shape than its type says: a mistake in the code that made it. Nothing was written."""
+
+    code = "bad_event"
 
 
 class Parked(JobsError):

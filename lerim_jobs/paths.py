@@ -10,11 +10,11 @@ import msgspec
 
 from lerim_jobs.errors import ConfigError
 
-__all__ = ["Home", "home", "memory_dir", "project_config"]
+__all__ = ["Home", "home", "make_private", "memory_dir", "project_config"]
 
 
 class Home(msgspec.Struct, frozen=True):
-    """The state folder. Reading an attribute touches nothing on disk; `ensure` creates it, mode 0700."""
+    """The state folder. Reading an attribute touches nothing on disk; `ensure` makes what is missing, mode 0700."""
 
     root: Path
 
@@ -50,12 +50,29 @@ class Home(msgspec.Struct, frozen=True):
     def logs(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def before_restore(self) -> Path:
+        """What was there before each restore, a folder each."""
+        return self.root / "before-restore"
+
+    @property
+    def restoring(self) -> Path:
+        """There while a restore moves files, and after one that was killed then."""
+        return self.root / "restoring.json"
+
     def ensure(self) -> Home:
-        """Create the folder and its rooms. Raises ConfigError naming the path when it cannot be written."""
+        """Make the folder and its rooms; one that is there keeps its mode: others may use it too.
+
+        Raises ConfigError naming the path when it cannot be written, or while a restore stands in its middle.
+        """
+        if self.restoring.exists():
+            raise ConfigError(
+                f"a restore of {str(self.root)!r} is under way or was interrupted: `lerim restore --finish` completes it, "
+                "`lerim restore --roll-back` puts back what was there"
+            )
         try:
-            for folder in (self.root, self.redis, self.run, self.logs):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.root.chmod(0o700)
+            for folder in (self.redis, self.run, self.logs):
+                make_private(folder)
             probe = self.run / f".probe-{os.getpid()}"
             probe.write_bytes(b"")
             probe.unlink()
@@ -65,6 +82,12 @@ class Home(msgspec.Struct, frozen=True):
                 "Set LERIM_HOME to a folder you can write."
             ) from exc
         return self
+
+
+def make_private(folder: Path) -> None:
+    """Make the folder and what is missing above it, for their owner alone. Raises OSError."""
+    for missing in reversed([one for one in (folder, *folder.parents) if not one.is_dir()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
 
 
 def home(env: Mapping[str, str]) -> Home:

@@ -14,7 +14,7 @@ import msgspec
 from lerim_jobs.clock import now_ms
 from lerim_jobs.errors import ConflictError, CorruptLog
 from lerim_jobs.ids import digest
-from lerim_jobs.log.codec import Recorded, encode, schema_of
+from lerim_jobs.log.codec import Recorded, encode_checked, schema_of
 from lerim_jobs.log.events import Event
 from lerim_jobs.log.store import ALL, ANY, Edge, Identified, Rewriting, StageCount, StageRow, StageState
 
@@ -88,7 +88,7 @@ class MemoryStore:
             version=version,
             type=name,
             schema=schema_of(name),
-            data=encode(event),
+            data=encode_checked(event),
             meta=dict(meta or {}),
             at_ms=self._clock(),
         )

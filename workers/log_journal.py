@@ -15,7 +15,7 @@ from lerim_jobs.config import Settings
 from lerim_jobs.errors import AlreadyAnswered, ConflictError, StoreUnavailable
 from lerim_jobs.jobs import budget, caps, claims
 from lerim_jobs.jobs.claims import Claim
-from lerim_jobs.jobs.settlement import job_stream, journal_view
+from lerim_jobs.jobs.settlement import job_stream, journal_key, journal_view
 from lerim_jobs.log.events import CAPS_STREAM, BillPresumed, ModelCalled, ModelCallFailed
 from lerim_jobs.log.store import Identified, Store, Tx
 from lerim_jobs.machine import identity
@@ -141,4 +141,4 @@ class LogJournal:
         return max((self._asked[one] for one in held if one in self._asked), default=(None, None))
 
     def _key(self, request_hash: str, occurrence: int) -> str:
-        return f"{self._claim.stage}/{request_hash}/{occurrence}"
+        return journal_key(self._claim.stage, request_hash, occurrence)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
 from lerim_jobs.config import Settings
-from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.store import Store
 from lerim_jobs.paths import Home
 
-__all__ = ["Breach", "Place", "Zero", "each"]
-
-_BATCH = 5000
+__all__ = ["Breach", "Place", "Zero"]
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -47,11 +44,3 @@ class Zero(msgspec.Struct, frozen=True):
     checked: dict[str, int]
     advice: str
     also: dict[str, int] = {}
-
-
-def each(store: Store, types: Sequence[str] | None = None, *, after: int = 0) -> Iterator[Recorded]:
-    """Events in order of position, a batch in memory at a time."""
-    position = after
-    while rows := store.read_all(position, _BATCH, types):
-        yield from rows
-        position = rows[-1].position

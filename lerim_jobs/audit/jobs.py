@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from lerim_jobs.audit.finding import Breach, Zero, each
+from lerim_jobs.audit.finding import Breach, Zero
 from lerim_jobs.kinds import known_stage
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import (
@@ -19,6 +19,7 @@ from lerim_jobs.log.events import (
     StageRequested,
     StageSkipped,
 )
+from lerim_jobs.log.scan import scan
 from lerim_jobs.log.store import Store
 
 __all__ = ["account_for_jobs"]
@@ -39,7 +40,7 @@ def account_for_jobs(store: Store) -> Zero:
     ended: set[str] = set()
     breaches: list[Breach] = []
     counts = {"jobs": 0, "stages": 0, "files": 0}
-    for row in each(store, _TYPES):
+    for row in scan(store, _TYPES):
         job_id = row.stream.removeprefix("job-")
         counts["jobs"] += isinstance(row.event, JobRequested)
         counts["stages"] += isinstance(row.event, StageRequested)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from lerim_jobs.audit.finding import Breach, Place, each
+from lerim_jobs.audit.finding import Breach, Place
 from lerim_jobs.jobs import budget
 from lerim_jobs.jobs.budget import SPENT
 from lerim_jobs.jobs.parking import PARKED
 from lerim_jobs.jobs.settlement import journal_view
 from lerim_jobs.jobs.sums import view_of
+from lerim_jobs.log.scan import every
 from lerim_jobs.machine import identity
 
 __all__ = ["blobs", "documents", "leases", "reservations"]
@@ -27,7 +28,7 @@ def blobs(place: Place) -> Look:
         stored.update(map(bytes.fromhex, hashes))
         last = hashes[-1]
     count = len(stored)
-    for row in each(place.store) if stored else ():
+    for row in every(place.store) if stored else ():
         for found in _HASH.findall(row.data):
             stored.discard(bytes.fromhex(found.decode()))
     return "blobs", count, [Breach(f"blob {one.hex()}", "no event refers to it") for one in sorted(stored)]

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from lerim_jobs.audit.finding import Breach, Zero, each
+from lerim_jobs.audit.finding import Breach, Zero
 from lerim_jobs.clock import iso
 from lerim_jobs.jobs import budget
 from lerim_jobs.jobs.budget import SPENT, PaidEvent
 from lerim_jobs.jobs.caps import Spent
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import CapsChanged, JobFinished
+from lerim_jobs.log.scan import scan
 from lerim_jobs.log.store import Store
 
 __all__ = ["overspend"]
@@ -52,7 +53,7 @@ def overspend(store: Store) -> Zero:
 
 
 def _count_all(store: Store, till: _Till) -> None:
-    for row in each(store, _TYPES, after=till.position):
+    for row in scan(store, _TYPES, after=till.position):
         till.position = row.position
         event = row.event
         if isinstance(event, CapsChanged):

@@ -6,9 +6,10 @@ dead, can cost the call that was in flight. They are counted beside it.
 
 from __future__ import annotations
 
-from lerim_jobs.audit.finding import Breach, Zero, each
+from lerim_jobs.audit.finding import Breach, Zero
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import ModelCalled
+from lerim_jobs.log.scan import scan
 from lerim_jobs.log.store import Store
 from lerim_jobs.providers import OFFLINE
 
@@ -22,7 +23,7 @@ def paid_twice(store: Store) -> Zero:
     first: dict[int, tuple[int, int]] = {}
     breaches: list[Breach] = []
     in_flight = calls = 0
-    for row in each(store, ("ModelCalled",)):
+    for row in scan(store, ("ModelCalled",)):
         call = row.as_(ModelCalled)
         calls += 1
         key = hash((row.stream, call.stage, call.request_hash, call.occurrence))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from lerim_jobs.audit.finding import Breach, Place, Zero, each
+from lerim_jobs.audit.finding import Breach, Place, Zero
 from lerim_jobs.jobs.settlement import UNCLOSED, job_stream
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import JobRequested
+from lerim_jobs.log.scan import readable, scan
 from lerim_jobs.tracing.local.store import SpanStore
 from lerim_jobs.tracing.local.tree import check
 from lerim_jobs.tracing.skeleton.record import SpanRecord
@@ -19,9 +20,9 @@ def split_traces(place: Place) -> Zero:
     spans = SpanStore(place.home.traces)
     breaches: list[Breach] = []
     traces = count = unclosed = 0
-    for row in each(place.store, ("JobFinished",)):
+    for row in scan(place.store, ("JobFinished",)):
         job_id = row.stream.removeprefix("job-")
-        events = place.store.read(job_stream(job_id))
+        events = list(readable(place.store.read(job_stream(job_id))))
         request = next((one.event for one in events if isinstance(one.event, JobRequested)), None)
         if request is None or not request.sampled:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from lerim_jobs.audit.finding import Breach, Place, Zero, each
+from lerim_jobs.audit.finding import Breach, Place, Zero
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import (
@@ -17,6 +17,7 @@ from lerim_jobs.log.events import (
     SessionReleased,
     SessionScheduled,
 )
+from lerim_jobs.log.scan import scan
 from lerim_jobs.log.store import Store
 from lerim_jobs.projects import active_projects
 from lerim_jobs.sessions.projects import match
@@ -42,7 +43,7 @@ def account_for_turns(place: Place) -> Zero:
     """Sessions whose numbers do not add up, and the totals by what became of the turns."""
     sessions: dict[str, _Session] = {}
     breaches: list[Breach] = []
-    for row in each(place.store, _TYPES):
+    for row in scan(place.store, _TYPES):
         if isinstance(row.event, SessionIndexed):
             session = sessions.setdefault(row.stream, _Session(row.event.session_id))
             breaches += _index(session, row.event)

@@ -1,7 +1,7 @@
-"""Copying the state folder while everything runs, and putting a copy back.
+"""Copying the state folder while everything runs, and looking whether a copy is sound.
 
 A backup is a folder, or one `.tar.gz`, with the log, the traces, the settings and a manifest of what belongs to it. Keys
-(`.env`), the queue and everything that is derived are not in it. Restoring keeps what was there before aside.
+(`.env`), the queue and everything that is derived are not in it. `restore.py` puts one back.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ import msgspec
 
 from lerim_jobs import __version__
 from lerim_jobs.clock import iso, now_ms
-from lerim_jobs.errors import BadInput, ConflictError, CorruptLog, StoreUnavailable
+from lerim_jobs.errors import BadInput, CorruptLog, StoreUnavailable
 from lerim_jobs.log.sqlite import SCHEMA_VERSION
-from lerim_jobs.machine.locks import exclusive_now
-from lerim_jobs.machine.processes import schedulers_running, workers_running
-from lerim_jobs.paths import Home
+from lerim_jobs.paths import Home, make_private
 from lerim_jobs.sqlite import copy_database, damage
 
-__all__ = ["Manifest", "Restored", "back_up", "restore"]
+__all__ = ["DATABASES", "SCRATCH", "Manifest", "back_up", "file_digest", "unpacked", "verify"]
 
 _MANIFEST = "manifest.json"
-_DATABASES = ("log.sqlite3", "traces.sqlite3")
-_FILES = (*_DATABASES, "config.toml")
-_DERIVED = ("search.sqlite3",)
+DATABASES = ("log.sqlite3", "traces.sqlite3")
+SCRATCH = ".lerim-"
+"""How names of folders begin that a backup or a restore works in."""
+_FILES = (*DATABASES, "config.toml")
 _ARCHIVE = ".tar.gz"
 
 
@@ -47,13 +46,6 @@ class Manifest(msgspec.Struct, frozen=True):
     size_bytes: int = 0
 
 
-class Restored(msgspec.Struct, frozen=True):
-    """What was put back, and the folder with what was there before."""
-
-    manifest: Manifest
-    kept: Path
-
-
 def back_up(home: Home, target: Path) -> Manifest:
     """Copy the state to a folder that does not exist, or to a `.tar.gz`. Works while workers run.
 
@@ -63,7 +55,7 @@ def back_up(home: Home, target: Path) -> Manifest:
         raise BadInput(f"{str(target)!r} exists already: name a new folder or a new .tar.gz file")
     if not home.log.exists():
         raise BadInput(f"there is nothing to back up in {str(home.root)!r}")
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(target.parent)
     with _scratch(target.parent) as folder:
         manifest = _copy(home, folder)
         if target.name.endswith(_ARCHIVE):
@@ -78,39 +70,10 @@ def back_up(home: Home, target: Path) -> Manifest:
     return manifest
 
 
-def restore(home: Home, source: Path) -> Restored:
-    """Put a backup in the place of the state, which is kept aside. Nothing is touched unless the copy proves sound.
-
-    Raises ConflictError while workers, a scheduler or a command use the state; BadInput, CorruptLog for a bad backup.
-    """
-    home.ensure()
-    _refuse_while_running(home)
-    # Every worker, scheduler and waiting command shares this lock while it lives; who comes now waits until it is done.
-    with exclusive_now(home.run / "redis.users") as alone:
-        if not alone:
-            raise ConflictError("a command is using the state folder: wait for it to end, then restore")
-        with _scratch(home.root) as folder:
-            manifest = _unpacked(source, folder)
-            _verify(folder, manifest)
-            kept = _set_aside(home, manifest)
-            for name in manifest.files:
-                (folder / name).replace(home.root / name)
-    return Restored(manifest, kept)
-
-
-def _refuse_while_running(home: Home) -> None:
-    running = [*workers_running(home), *schedulers_running(home)]
-    if running:
-        pids = ", ".join(str(one.pid) for one in running)
-        raise ConflictError(
-            f"workers or a scheduler are running (pid {pids}): stop them with `lerim down`, then restore"
-        )
-
-
 @contextmanager
 def _scratch(parent: Path) -> Iterator[Path]:
     """A private folder on the same file system as where its contents will go."""
-    folder = parent / f".lerim-{secrets.token_hex(6)}"
+    folder = parent / f"{SCRATCH}{secrets.token_hex(6)}"
     folder.mkdir(mode=0o700)
     try:
         yield folder
@@ -122,41 +85,41 @@ def _copy(home: Home, folder: Path) -> Manifest:
     names = [name for name in _FILES if (home.root / name).exists()]
     for name in names:
         try:
-            if name in _DATABASES:
+            if name in DATABASES:
                 copy_database(home.root / name, folder / name)
             else:
                 (folder / name).write_bytes((home.root / name).read_bytes())
         except (apsw.Error, OSError) as exc:
             raise StoreUnavailable(f"cannot copy {str(home.root / name)!r}: {exc}") from exc
         (folder / name).chmod(0o600)
-    schema, events = _look(folder / _DATABASES[0])
+    schema, events = _look(folder / DATABASES[0])
     manifest = Manifest(
         made_at=iso(now_ms()) or "",
         version=__version__,
         schema=schema,
         events=events,
-        files={name: _digest(folder / name) for name in names},
+        files={name: file_digest(folder / name) for name in names},
         size_bytes=sum((folder / name).stat().st_size for name in names),
     )
     path = folder / _MANIFEST
     path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
     path.chmod(0o600)
-    _verify(folder, manifest)
+    verify(folder, manifest)
     return manifest
 
 
-def _verify(folder: Path, manifest: Manifest) -> None:
-    """Raises CorruptLog, BadInput; says which file."""
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Whether what was copied is whole and what it says it is. Raises CorruptLog, BadInput naming the file."""
     if manifest.schema > SCHEMA_VERSION:
         raise BadInput(f"the backup is of schema {manifest.schema}, this lerim knows {SCHEMA_VERSION}: upgrade first")
     for name, digest in manifest.files.items():
-        if _digest(folder / name) != digest:
+        if file_digest(folder / name) != digest:
             raise CorruptLog(f"{name} of the backup is not what the manifest says: it was changed or damaged")
-        if name in _DATABASES and (problem := damage(folder / name, thorough=True)):
+        if name in DATABASES and (problem := damage(folder / name, thorough=True)):
             raise CorruptLog(f"{name} of the backup is damaged: {problem}")
-    if _DATABASES[0] not in manifest.files:
+    if DATABASES[0] not in manifest.files:
         raise BadInput("the backup has no log")
-    events = _look(folder / _DATABASES[0])[1]
+    events = _look(folder / DATABASES[0])[1]
     if events != manifest.events:
         raise CorruptLog(f"the backup's log has {events} events, its manifest says {manifest.events}")
 
@@ -173,7 +136,8 @@ def _look(log: Path) -> tuple[int, int]:
         raise CorruptLog(f"{log.name} of the backup cannot be read: {exc}") from exc
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, as the manifest has it. Raises CorruptLog."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -188,8 +152,8 @@ def _pack(folder: Path, target: Path) -> None:
             archive.add(path, arcname=path.name)
 
 
-def _unpacked(source: Path, folder: Path) -> Manifest:
-    """Copy what a backup consists of into the folder; names outside the list are never looked at."""
+def unpacked(source: Path, folder: Path) -> Manifest:
+    """Copy what a backup consists of into the folder; names outside the list are never looked at. Raises BadInput."""
     try:
         if source.is_dir():
             for name in (_MANIFEST, *_FILES):
@@ -221,16 +185,3 @@ def _unpack(source: Path, folder: Path) -> None:
             assert content is not None, "regular files have content"
             with (folder / member.name).open("wb") as file:
                 shutil.copyfileobj(content, file)
-
-
-def _set_aside(home: Home, manifest: Manifest) -> Path:
-    """Move what is there into a folder of its own, journals included."""
-    stamp = (iso(now_ms()) or "").replace(":", "").replace("-", "")
-    kept = home.root / "before-restore" / f"{stamp}-{secrets.token_hex(2)}"
-    kept.mkdir(mode=0o700, parents=True)
-    for name in {*manifest.files, *_DATABASES, *_DERIVED}:
-        for ending in ("", "-wal", "-shm"):
-            path = home.root / f"{name}{ending}"
-            if path.exists():
-                path.replace(kept / path.name)
-    return kept

@@ -22,6 +22,7 @@ from lerim_jobs.config import Settings
 from lerim_jobs.errors import ConfigError, JobsError, QueueUnavailable
 from lerim_jobs.jobs.pausing import ready_in
 from lerim_jobs.log.events import ProjectAdded, ProjectRemoved
+from lerim_jobs.log.scan import scan, unreadable
 from lerim_jobs.log.sqlite import SAFE_SQLITE, SCHEMA_VERSION, SqliteStore
 from lerim_jobs.log.store import StageRow, Store
 from lerim_jobs.paths import Home
@@ -36,6 +37,7 @@ _LOW_BYTES, _FULL_BYTES = 1_000_000_000, 100_000_000
 _STUCK_MS = 600_000
 _SKEW_MS = 60_000
 _REACH_S = 2.0
+_NAMED = 10
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
@@ -63,6 +65,9 @@ def examine(env: Mapping[str, str]) -> list[Finding]:
     found = [*_versions()]
     if not home.root.is_dir():
         return [*found, Finding("state folder", "problem", f"{str(home.root)!r} does not exist", "lerim init")]
+    if home.restoring.exists():
+        what = "a restore was interrupted while it moved files: no command opens the state"
+        return [*found, Finding("restore", "problem", what, "lerim restore --finish, or lerim restore --roll-back")]
     settings = Settings()
     try:
         settings = config.load(env)
@@ -95,7 +100,10 @@ def _folder(home: Home) -> Iterator[Finding]:
     loose = [path for path in private if path.exists() and path.stat().st_mode & 0o077]
     for path in loose:
         mode = stat.filemode(path.stat().st_mode)
-        yield Finding("permissions", "warning", f"{path} is {mode}: others can look in", f"chmod go-rwx '{path}'")
+        step = f"chmod go-rwx '{path}'"
+        if path == home.root:
+            step += ", or set LERIM_HOME to a folder that nobody else uses"
+        yield Finding("permissions", "warning", f"{path} is {mode}: others can look in", step)
     if not os.access(home.root, os.W_OK | os.X_OK):
         yield Finding("state folder", "problem", f"{home.root} cannot be written", f"chmod u+rwx '{home.root}'")
     elif not loose:
@@ -140,6 +148,18 @@ def _store(home: Home, found: list[Finding]) -> SqliteStore | None:
     except (apsw.Error, JobsError) as exc:
         found.append(Finding("schema", "problem", f"the log cannot be opened: {exc}", "lerim restore BACKUP"))
     return None
+
+
+def _events(patient: _Patient) -> Iterator[Finding]:
+    if patient.store is None:
+        return
+    lost = [why for _, why in unreadable(patient.store)]
+    for why in lost[:_NAMED]:
+        yield Finding("events", "problem", f"{why}: it is left out", "lerim restore BACKUP of a time before it")
+    if lost[_NAMED:]:
+        yield Finding("events", "problem", f"{len(lost) - _NAMED} more cannot be read: `lerim audit --json` names them")
+    if not lost:
+        yield Finding("events", "ok", f"all {patient.store.position()} can be read")
 
 
 def _models(patient: _Patient) -> Iterator[Finding]:
@@ -197,8 +217,8 @@ def _processes(patient: _Patient) -> Iterator[Finding]:
         yield Finding("settings in use", "warning", what, "lerim down && lerim up")
     scratch = [path.name for path in patient.home.root.glob(".lerim-*")]
     if scratch:
-        what = f"a backup or restore was interrupted: {', '.join(scratch)} in {patient.home.root}"
-        yield Finding("leftovers", "warning", what, "look at `before-restore`, then remove them")
+        what = f"a backup or restore was interrupted before it moved anything: {', '.join(scratch)}"
+        yield Finding("leftovers", "warning", what, f"remove them from {patient.home.root}")
 
 
 def _jobs(patient: _Patient) -> Iterator[Finding]:
@@ -277,14 +297,11 @@ def _projects(patient: _Patient) -> Iterator[Finding]:
 def _registered(store: SqliteStore) -> list[ProjectAdded]:
     """From the events: asking the read model would write what it has not seen yet."""
     known: dict[str, ProjectAdded] = {}
-    position = 0
-    while rows := store.read_all(position, types=("ProjectAdded", "ProjectRemoved")):
-        position = rows[-1].position
-        for event in (row.event for row in rows):
-            if isinstance(event, ProjectAdded):
-                known[event.project_id] = event
-            elif isinstance(event, ProjectRemoved):
-                known.pop(event.project_id, None)
+    for event in (row.event for row in scan(store, ("ProjectAdded", "ProjectRemoved"))):
+        if isinstance(event, ProjectAdded):
+            known[event.project_id] = event
+        elif isinstance(event, ProjectRemoved):
+            known.pop(event.project_id, None)
     return list(known.values())
 
 
@@ -307,6 +324,7 @@ def _tracing(patient: _Patient) -> Iterator[Finding]:
 
 
 _CHECKS: dict[str, Callable[[_Patient], Iterator[Finding]]] = {
+    "events": _events,
     "models": _models,
     "redis": _redis,
     "processes": _processes,

@@ -11,7 +11,6 @@ import msgspec
 
 from lerim_jobs import ids
 from lerim_jobs.audit.audit import Audit, audit
-from lerim_jobs.audit.finding import each
 from lerim_jobs.drill.injection import Injection
 from lerim_jobs.drill.model_server import ModelServer
 from lerim_jobs.drill.provider import Provider
@@ -22,6 +21,7 @@ from lerim_jobs.jobs.closing import unclosed_jobs
 from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.log.events import ModelCalled, ModelCallFailed, ProjectAdded
 from lerim_jobs.log.projection import fold_all
+from lerim_jobs.log.scan import scan
 from lerim_jobs.machine.identity import host_name
 from lerim_jobs.machine.processes import workers_running
 from lerim_jobs.memory.stored import all_memories
@@ -165,7 +165,7 @@ def _report(
     lines = fold_all(sandbox.store, JOBS).values()
     recorded = sum(
         isinstance(row.event, ModelCalled) or (isinstance(row.event, ModelCallFailed) and row.event.tokens_in > 0)
-        for row in each(sandbox.store, ("ModelCalled", "ModelCallFailed"))
+        for row in scan(sandbox.store, ("ModelCalled", "ModelCallFailed"))
     )
     return Report(
         faults=dict(sorted(injection.done.items())),

@@ -6,7 +6,8 @@ reserved. Spent plus reserved never passes a cap, whoever else is calling. What 
 the call must be over: the provider may still bill it. A call that cannot fit even when everybody else is done
 parks; one that only has to wait for others waits.
 
-The sums are read models of `ModelCalled`, kept in the same transaction because the next admission needs them exactly.
+The sums are read models of `ModelCalled`, kept in the same transaction because the next admission needs them exactly;
+`recount.py` makes them anew.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ __all__ = [
     "PaidEvent",
     "Reservation",
     "Room",
+    "added",
     "admit",
     "drop",
     "expire",
     "forget_job",
-    "recount",
     "reservations",
     "settle",
     "spent",
+    "sum_keys",
     "used_by",
 ]
 
@@ -126,7 +128,8 @@ def admit(
 def settle(tx: Tx, keys: Iterable[str], event: PaidEvent, job_id: str, *, job_ended: bool = False) -> None:
     """Replace reservations by what a call really used. A job that ended meanwhile gets no sum of its own again."""
     _release(tx, keys)
-    _count(tx, event, job_id, day(tx.now_ms()))
+    for key in sum_keys(event, job_id, tx.now_ms()):
+        tx.put_doc(SPENT, key, msgspec.json.encode(added(_spent(tx, key), event)))
     if job_ended:
         forget_job(tx, job_id)
 
@@ -176,22 +179,16 @@ def forget_job(tx: Tx, job_id: str) -> None:
     tx.put_doc(SPENT, f"job/{job_id}", None)
 
 
-def recount(store: Store) -> None:
-    """Throw the sums away and fold them from the log again."""
-    with store.write() as tx:
-        tx.clear_docs(SPENT)
-        position = 0
-        finished: set[str] = set()
-        while rows := tx.read_all(position, types=(*PAID, "JobFinished")):
-            position = rows[-1].position
-            for row in rows:
-                job_id = row.stream.removeprefix("job-")
-                if isinstance(row.event, PaidEvent):
-                    _count(tx, row.event, job_id, day(row.at_ms))
-                else:
-                    finished.add(job_id)
-        for job_id in finished:
-            forget_job(tx, job_id)
+def sum_keys(event: PaidEvent, job_id: str, at_ms: int) -> tuple[str, ...]:
+    """The sums that an event counts for: its job's, its day's, and its role's of the day; none when it cost nothing."""
+    today = day(at_ms)
+    return (f"job/{job_id}", today, f"{today}/{event.role}") if used_by(event) else ()
+
+
+def added(old: Spent, event: PaidEvent) -> Spent:
+    """The sum with an event in it."""
+    used = used_by(event)
+    return old.plus(used) if used else old
 
 
 def _note_caps(tx: Tx, budget: Budget) -> None:
@@ -239,13 +236,6 @@ def _expire(calls: _Calls, now: int) -> None:
         for provider, starts in calls.starts.items()
         if (recent := [at for at in starts if at > now - _MINUTE_MS])
     }
-
-
-def _count(tx: Tx, event: PaidEvent, job_id: str, today: str) -> None:
-    if (used := used_by(event)) is None:
-        return
-    for key in (f"job/{job_id}", today, f"{today}/{event.role}"):
-        tx.put_doc(SPENT, key, msgspec.json.encode(_spent(tx, key).plus(used)))
 
 
 def _release(tx: Tx, keys: Iterable[str]) -> None:

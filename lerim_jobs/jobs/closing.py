@@ -12,6 +12,7 @@ from lerim_jobs.errors import CorruptLog
 from lerim_jobs.jobs.settlement import UNCLOSED, job_stream
 from lerim_jobs.log.codec import Recorded, encode
 from lerim_jobs.log.events import StageCompleted, TraceClosed
+from lerim_jobs.log.scan import readable
 from lerim_jobs.log.store import Identified, Store, Tx
 
 __all__ = ["close_trace", "delay_closing", "delivered", "traced_events", "unclosed_jobs", "undelivered_jobs"]
@@ -33,7 +34,7 @@ def unclosed_jobs(store: Store) -> list[str]:
 
 def traced_events(store: Store, job_id: str) -> list[Recorded]:
     """The job's stream with outputs that were kept as blobs put in place: they hold the decisions a trace shows."""
-    return [_with_output(store, row) for row in store.read(job_stream(job_id))]
+    return [_with_output(store, row) for row in readable(store.read(job_stream(job_id)))]
 
 
 def delay_closing(tx: Tx, job_id: str, delay_ms: int) -> None:

@@ -1,7 +1,7 @@
 """Pausing: a paused job, queue or everything starts no stage; what runs goes on to its end.
 
 The state is events: JobPaused and JobResumed in the job's stream, QueuePaused and QueueResumed in `control-queues`. Claims
-must know at once, so documents that say the same change in the same transaction; `recount` makes them anew.
+must know at once, so documents that say the same change in the same transaction; `recount.py` makes them anew.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from lerim_jobs.errors import BadInput
 from lerim_jobs.jobs.settlement import PAUSED, job_stream
-from lerim_jobs.log.events import JobFinished, JobPaused, JobResumed, QueuePaused, QueueResumed
+from lerim_jobs.log.events import JobPaused, JobResumed, QueuePaused, QueueResumed
 from lerim_jobs.log.store import StageCount, StageRow, Store, Tx
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "pause_queue",
     "paused",
     "ready_in",
-    "recount",
     "resume_job",
     "resume_queue",
     "stands",
@@ -105,21 +104,6 @@ def ready_in(store: Store, queue: str, *, sent_before_ms: int | None = None) -> 
     while rows := store.ready_stages(queue, sent_before_ms=until, limit=_PAGE, after=after):
         yield from rows
         after = (rows[-1].sent_ms, rows[-1].job_id, rows[-1].stage)
-
-
-def recount(store: Store) -> None:
-    """Throw the documents away and fold them from the log again."""
-    with store.write() as tx:
-        tx.clear_docs(PAUSED)
-        position = 0
-        kinds = (JobPaused, JobResumed, JobFinished, QueuePaused, QueueResumed)
-        while rows := tx.read_all(position, types=[kind.__name__ for kind in kinds]):
-            position = rows[-1].position
-            for row in rows:
-                event = row.event
-                is_queue = isinstance(event, QueuePaused | QueueResumed)
-                key = f"queue/{event.queue}" if is_queue else f"job/{row.stream.removeprefix('job-')}"  # type: ignore[union-attr]
-                tx.put_doc(PAUSED, key, b"1" if isinstance(event, JobPaused | QueuePaused) else None)
 
 
 def _pause(tx: Tx, key: str, stream: str, event: JobPaused | QueuePaused, *, alive: bool = True) -> bool:

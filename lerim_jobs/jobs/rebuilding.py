@@ -20,7 +20,6 @@ from lerim_jobs.jobs.settlement import SETTLED, edges_of, job_stream
 from lerim_jobs.kinds.kind import project_of
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import (
-    Event,
     JobFinished,
     StageCompleted,
     StageFailed,
@@ -30,6 +29,7 @@ from lerim_jobs.log.events import (
     StageSkipped,
     StageStarted,
 )
+from lerim_jobs.log.scan import readable
 from lerim_jobs.log.store import ALL, Edge, StageRow, Tx
 
 __all__ = ["rebuild_claims", "rebuild_job"]
@@ -82,13 +82,13 @@ class _Rows:
         self.rows: dict[str, StageRow] = {}
         self._wanted: list[Edge] = []
         self._settled_ms: dict[str, int] = {}
-        for row in events:
+        for row in readable(events):  # one bad row keeps no job from its end
             self._apply(row)
         self.edges = [edge for edge in self._wanted if edge.before == ALL or edge.before in self.rows]
         self._count_open()
 
     def _apply(self, row: Recorded) -> None:
-        event = _readable(row)
+        event = row.event
         if isinstance(event, StageRequested):
             self._request(event, row.at_ms)
         if getattr(event, "stage", None) not in self.rows:
@@ -162,14 +162,6 @@ class _Rows:
                 since = max((self._settled_ms[one] for one in before[name]), default=self._settled_ms[name])
                 row = msgspec.structs.replace(row, state="ready", due_ms=since, sent_ms=since)
             self.rows[name] = row
-
-
-def _readable(row: Recorded) -> Event | None:
-    """The event; what cannot be read is passed over, so that one bad row keeps no job from its end."""
-    try:
-        return row.event
-    except CorruptLog:
-        return None
 
 
 def _with_what_it_knew(row: StageRow, old: StageRow | None) -> StageRow:

@@ -9,6 +9,7 @@ import msgspec
 
 from lerim_jobs.jobs.usage import UsageLine, usage
 from lerim_jobs.log.events import JobFinished, StageCompleted, StageFailed, StageStarted
+from lerim_jobs.log.scan import scan
 from lerim_jobs.log.store import Store
 
 __all__ = ["Report", "StageTime", "report"]
@@ -60,22 +61,19 @@ def _stages(store: Store, since_ms: int) -> tuple[Counter[str], list[StageTime]]
     began: dict[tuple[str, str, int], int] = {}
     took: dict[str, list[float]] = {}
     failed: Counter[str] = Counter()
-    position = 0
-    while rows := store.read_all(position, 5000, _TYPES):
-        position = rows[-1].position
-        for row in rows:
-            event = row.event
-            if row.at_ms < since_ms:
-                continue
-            if isinstance(event, JobFinished):
-                jobs[event.status] += 1
-            elif isinstance(event, StageStarted):
-                began[row.stream, event.stage, event.attempt] = row.at_ms
-            elif isinstance(event, StageCompleted | StageFailed):
-                family = event.stage.partition(":")[0]
-                start = began.pop((row.stream, event.stage, event.attempt), row.at_ms)
-                took.setdefault(family, []).append((row.at_ms - start) / 1000)
-                failed[family] += isinstance(event, StageFailed) and event.code not in ("handed_back", "parked")
+    for row in scan(store, _TYPES):
+        event = row.event
+        if row.at_ms < since_ms:
+            continue
+        if isinstance(event, JobFinished):
+            jobs[event.status] += 1
+        elif isinstance(event, StageStarted):
+            began[row.stream, event.stage, event.attempt] = row.at_ms
+        elif isinstance(event, StageCompleted | StageFailed):
+            family = event.stage.partition(":")[0]
+            start = began.pop((row.stream, event.stage, event.attempt), row.at_ms)
+            took.setdefault(family, []).append((row.at_ms - start) / 1000)
+            failed[family] += isinstance(event, StageFailed) and event.code not in ("handed_back", "parked")
     times = [
         StageTime(family, len(all_s), statistics.median(all_s), max(all_s), failed[family])
         for family, all_s in took.items()

@@ -14,9 +14,10 @@ from lerim_jobs.kinds.kind import Asked
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.log.store import Identified, StageRow, Store, Tx
 
-__all__ = ["Requested", "open_scopes", "request_in", "request_job"]
+__all__ = ["OPEN_JOBS", "Requested", "open_scopes", "request_in", "request_job", "scope_of"]
 
-_OPEN = "_open_jobs"
+OPEN_JOBS = "_open_jobs"
+"""Read model: the newest job of each kind and scope."""
 
 
 class Requested(msgspec.Struct, frozen=True):
@@ -39,7 +40,7 @@ def request_job(
     """Idempotent by job id. `skip_if_open`: do nothing while a job of the same kind and scope is unfinished."""
     try:
         with store.write() as tx:
-            if skip_if_open and (running := _unfinished(tx.doc(_OPEN, _scope(event)), tx)):
+            if skip_if_open and (running := _unfinished(tx.doc(OPEN_JOBS, scope_of(event)), tx)):
                 return Requested(running, [], repeated=True)
             return request_in(tx, job_id, event, projects=projects, meta=meta)
     except ConflictError:
@@ -58,16 +59,17 @@ def request_in(
     about = {"trace_id": event.trace_id, "span_id": event.root_span_id, **(meta or {}), "job_id": job_id}
     stages = kind_of(event.kind).first(Asked(event.params, event.host, projects))
     tx.append(job_stream(job_id), [Identified(f"{job_id}:requested", event)], expected=0, meta=about)
-    tx.put_doc(_OPEN, _scope(event), job_id.encode())
+    tx.put_doc(OPEN_JOBS, scope_of(event), job_id.encode())
     return Requested(job_id, plan(tx, job_id, stages, meta=about))
 
 
 def open_scopes(store: Store) -> dict[str, str]:
     """The newest job of each kind and scope, finished or not."""
-    return {scope: job_id.decode() for scope, job_id in store.docs(_OPEN)}
+    return {scope: job_id.decode() for scope, job_id in store.docs(OPEN_JOBS)}
 
 
-def _scope(event: JobRequested) -> str:
+def scope_of(event: JobRequested) -> str:
+    """Kind and scope: of each there is one open job at a time, where that is wanted."""
     return f"{event.kind}:{event.scope}"
 
 

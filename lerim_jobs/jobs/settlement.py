@@ -20,6 +20,7 @@ __all__ = [
     "edges_of",
     "end_job",
     "job_stream",
+    "journal_key",
     "journal_view",
     "plan",
     "settle",
@@ -91,6 +92,11 @@ def end_job(
 def journal_view(job_id: str) -> str:
     """The read model that keeps a running job's model answers for replay."""
     return f"_journal:{job_id}"
+
+
+def journal_key(stage: str, request_hash: str, occurrence: int) -> str:
+    """Where an answer stands in it: attempts of a stage share it, equal requests of one attempt do not."""
+    return f"{stage}/{request_hash}/{occurrence}"
 
 
 class _States:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -13,6 +13,7 @@ from lerim_jobs.clock import iso
 from lerim_jobs.jobs.budget import PAID, PaidEvent
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import BillPresumed, ModelCalled, ModelCallFailed, StageFailed
+from lerim_jobs.log.scan import scan
 from lerim_jobs.log.store import Store
 
 __all__ = ["DIMENSIONS", "Dimension", "UsageLine", "usage"]
@@ -103,7 +104,7 @@ def usage(store: Store, by: Dimension, *, since_ms: int = 0) -> list[UsageLine]:
     key_of = _KEYS[by]
     retried = _retried(store)
     sums: dict[str | None, _Sums] = {}
-    for row in _rows(store, PAID):
+    for row in scan(store, PAID):
         call = row.event
         if row.at_ms < since_ms or not isinstance(call, PaidEvent):
             continue
@@ -124,18 +125,11 @@ def usage(store: Store, by: Dimension, *, since_ms: int = 0) -> list[UsageLine]:
 def _retried(store: Store) -> Counter[tuple[str, str, int]]:
     """Attempts that failed and were followed, or will be, by another one."""
     found: Counter[tuple[str, str, int]] = Counter()
-    for row in _rows(store, ("StageFailed",)):
+    for row in scan(store, ("StageFailed",)):
         event = row.event
         if isinstance(event, StageFailed) and event.retry_at_ms is not None:
             found[_job_id(row), event.stage, event.attempt] += 1
     return found
-
-
-def _rows(store: Store, types: tuple[str, ...]) -> Iterator[Recorded]:
-    position = 0
-    while rows := store.read_all(position, 5000, types):
-        yield from rows
-        position = rows[-1].position
 
 
 def _job_id(row: Recorded) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -74,14 +74,21 @@ def create(db: apsw.Connection) -> None:
         db.pragma("user_version", SCHEMA_VERSION)
 
 
-def bring_up_to_date(db: apsw.Connection, path: Path) -> Path:
-    """Copy the file beside itself, then apply what is missing; returns the copy. The caller holds the write lock."""
-    version = db.pragma("user_version")
-    kept = path.with_name(f"{path.name}.schema-{version}.backup")
-    copy_database(path, kept)
-    for migration in MIGRATIONS:
-        if version < migration.to:
-            with immediate(db) if migration.whole else nullcontext():
-                migration.run(db)
-                db.pragma("user_version", migration.to)
+def bring_up_to_date(db: apsw.Connection, path: Path, steps: Sequence[Migration] = MIGRATIONS) -> Path:
+    """Copy the file beside itself, then apply what is missing; returns the copy. The caller holds the write lock.
+
+    While it is under way the file says from which schema it set out (`application_id`): what is done again after a crash
+    leaves the copy as it is, for the file itself is half changed by then.
+    """
+    version, begun = db.pragma("user_version"), db.pragma("application_id")
+    kept = path.with_name(f"{path.name}.schema-{begun or version}.backup")
+    if not begun:
+        copy_database(path, kept)
+        db.pragma("application_id", version)
+    for step in steps:
+        if version < step.to:
+            with immediate(db) if step.whole else nullcontext():
+                step.run(db)
+                db.pragma("user_version", step.to)
+    db.pragma("application_id", 0)
     return kept

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from lerim_jobs.errors import StoreUnavailable
 from lerim_jobs.log.sqlite_tx import SELECT_EVENTS, SqliteTx, event_rows
 from lerim_jobs.log.store import Rewriting
+from lerim_jobs.sqlite import immediate, leave_nothing
 
-__all__ = ["rewrite"]
+__all__ = ["kept_log", "rewrite"]
 
 _BATCH = 1000
+_BUSY_MS = 10_000
+
+
+@contextmanager
+def kept_log(path: Path, *, leave_nothing_behind: bool = False) -> Iterator[SqliteTx]:
+    """One transaction on a log that no store has open, of whatever schema: it is not brought up to date.
+
+    `leave_nothing_behind`: nothing that was replaced stays in the file. Raises StoreUnavailable.
+    """
+    try:
+        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            db.set_busy_timeout(_BUSY_MS)
+            with immediate(db):
+                yield SqliteTx(db)
+            if leave_nothing_behind:
+                leave_nothing(db)
+        finally:
+            db.close()
+    except apsw.Error as exc:
+        raise StoreUnavailable(f"it cannot be changed: {exc}") from exc
 
 
 def rewrite(tx: SqliteTx, rewriting: Rewriting) -> None:

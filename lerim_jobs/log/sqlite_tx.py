@@ -11,7 +11,7 @@ import msgspec
 from lerim_jobs.clock import now_ms
 from lerim_jobs.errors import ConflictError, CorruptLog
 from lerim_jobs.ids import digest
-from lerim_jobs.log.codec import Recorded, encode, schema_of
+from lerim_jobs.log.codec import Recorded, encode_checked, schema_of
 from lerim_jobs.log.events import Event
 from lerim_jobs.log.sqlite_stages import StageTable
 from lerim_jobs.log.store import ANY, Edge, Identified, StageRow
@@ -52,16 +52,14 @@ class SqliteTx:
         if expected not in (ANY, version):
             raise ConflictError(f"{stream}: expected version {expected}, it is at {version}")
         about, at_ms = msgspec.json.encode(meta or {}).decode(), self.now_ms()
+        named = [item if isinstance(item, Identified) else Identified("", item) for item in events]
+        rows = [(item.id, type(item.event).__name__, encode_checked(item.event).decode()) for item in named]
         sql = "INSERT INTO events(id, stream, version, type, schema, data, meta, at_ms) VALUES(?,?,?,?,?,?,?,?)"
         try:
-            for item in events:
+            for event_id, name, data in rows:
                 version += 1
-                event = item.event if isinstance(item, Identified) else item
-                event_id = item.id if isinstance(item, Identified) else f"{stream}:{version}"
-                name = type(event).__name__
-                self._db.execute(
-                    sql, (event_id, stream, version, name, schema_of(name), encode(event).decode(), about, at_ms)
-                )
+                about_it = (event_id or f"{stream}:{version}", stream, version, name, schema_of(name))
+                self._db.execute(sql, (*about_it, data, about, at_ms))
         except apsw.ConstraintError as exc:
             raise ConflictError(f"{stream}: an event with this id or version exists already") from exc
         return version

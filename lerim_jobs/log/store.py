@@ -107,7 +107,7 @@ class Tx(Protocol):
         expected: int = ANY,
         meta: Mapping[str, Any] | None = None,
     ) -> int:
-        """Append in order and return the stream's new version. Raises ConflictError."""
+        """Append in order and return the stream's new version. Raises ConflictError, and BadEvent for what nobody could read."""
         ...
 
     def version(self, stream: str) -> int:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lerim_jobs.paths import make_private
+
 __all__ = ["exclusive", "exclusive_now", "shared"]
 
 
@@ -44,7 +46,7 @@ def _take(descriptor: int) -> bool:
 
 @contextmanager
 def _open(path: Path) -> Iterator[int]:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path.parent)
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         yield descriptor

@@ -26,7 +26,7 @@ from lerim_jobs.config import Settings
 from lerim_jobs.errors import QueueUnavailable
 from lerim_jobs.machine import embedded, identity
 from lerim_jobs.machine.termination import Known, descendants, end, runs
-from lerim_jobs.paths import Home
+from lerim_jobs.paths import Home, make_private
 
 __all__ = [
     "TEMPORARY",
@@ -238,7 +238,7 @@ def _register(
     backends: Sequence[str] = (),
 ) -> Registration:
     folder = home.run / kind
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder)
     info = ProcessInfo(
         host=identity.host_name(),
         pid=os.getpid(),

@@ -22,6 +22,7 @@ from lerim_jobs.log.events import (
     MemoryUpdated,
     Quote,
 )
+from lerim_jobs.log.scan import readable
 from lerim_jobs.sessions.transcript import REDACTED
 
 __all__ = ["REDACTED", "Memory", "apply", "content_hash", "fold"]
@@ -63,9 +64,9 @@ def content_hash(memory: Memory) -> str:
 
 
 def fold(events: list[Recorded]) -> Memory | None:
-    """The memory after all these events, None before the first."""
+    """The memory after all these events that can be read, None before the first."""
     memory: Memory | None = None
-    for row in events:
+    for row in readable(events):
         memory = apply(memory, row)
     return memory
 

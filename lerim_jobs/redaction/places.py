@@ -1,4 +1,4 @@
-"""Redaction of what lies beside the log: spans, the search index, logs, and the markdown of projects."""
+"""Redaction of what lies beside the log: spans, logs, and the markdown of projects."""
 
 from __future__ import annotations
 
@@ -13,35 +13,26 @@ import msgspec
 
 from lerim_jobs.ids import digest
 from lerim_jobs.log.events import PublishedFile
-from lerim_jobs.paths import Home
+from lerim_jobs.redaction.remains import is_binary
 from lerim_jobs.redaction.rewriting import neutral
 from lerim_jobs.redaction.scrubbing import Scrubber
 from lerim_jobs.tracing.local.store import SpanStore
 from lerim_jobs.tracing.skeleton.record import SpanRecord
 
-__all__ = ["Left", "leftovers", "rename_files", "scrub_files", "scrub_spans"]
+__all__ = ["files_below", "rename_files", "scrub_files", "scrub_spans"]
 
 _BARE = re.compile(r"(?m)^([a-z_]+): (\[REDACTED\].*)$")
-_CHUNK = 4 << 20
-_OVERLAP = 64 << 10
 _THEIRS = ("config.toml", ".env")
 """Files that people keep for themselves: read for leftovers, never changed."""
 
 
-class Left(msgspec.Struct, frozen=True):
-    """A file in which something still stands."""
-
-    path: str
-    hits: int
-
-
-def scrub_spans(home: Home, scrubber: Scrubber) -> int:
-    """Spans of the local span store that changed."""
+def scrub_spans(path: Path, scrubber: Scrubber) -> int:
+    """Spans of a local span store that changed."""
 
     def scrubbed(span: SpanRecord) -> SpanRecord:
         return msgspec.convert(scrubber.value(msgspec.to_builtins(span, enc_hook=str)), SpanRecord)
 
-    store = SpanStore(home.traces)
+    store = SpanStore(path)
     try:
         return store.rewrite(scrubbed)
     finally:
@@ -81,8 +72,8 @@ def scrub_files(
     `in_place`: somebody may have them open to append to them.
     """
     changed = 0
-    for path in _files(folder):
-        if path.name in _THEIRS or path.relative_to(folder).parts[0] in skip:
+    for path in files_below(folder):
+        if path.name in _THEIRS or path.relative_to(folder).parts[0] in skip or _is_binary(path):
             continue
         with suppress(FileNotFoundError):
             before = path.read_bytes()
@@ -96,15 +87,11 @@ def scrub_files(
     return changed
 
 
-def leftovers(folders: Mapping[str, Path], scrubber: Scrubber) -> list[Left]:
-    """Files below these folders, whatever they are, in whose bytes something still stands."""
-    found = []
-    for folder in folders.values():
-        for path in _files(folder):
-            with suppress(OSError):
-                if hits := sum(len(scrubber.needles.sub(text)[1]) for text in _texts(path)):
-                    found.append(Left(str(path), hits))
-    return found
+def _is_binary(path: Path) -> bool:
+    """Databases, archives, pictures: what is edited as text is one of these no more."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        return is_binary(file.read(8192))
+    return True
 
 
 def _front_matter(text: str) -> str:
@@ -113,7 +100,7 @@ def _front_matter(text: str) -> str:
     return _BARE.sub(lambda line: f"{line[1]}: '{line[2].replace(chr(39), chr(39) * 2)}'", front) + fence + rest
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Regular files, sorted; links lead elsewhere and are not followed."""
     for root, folders, names in os.walk(folder):
         folders.sort()
@@ -121,15 +108,6 @@ def _files(folder: Path) -> Iterator[Path]:
             path = Path(root, name)
             if path.is_file() and not path.is_symlink():
                 yield path
-
-
-def _texts(path: Path) -> Iterator[str]:
-    """The file in overlapping chunks."""
-    with path.open("rb") as file:
-        tail = b""
-        while data := file.read(_CHUNK):
-            yield (tail + data).decode("utf-8", "surrogateescape")
-            tail = data[-_OVERLAP:]
 
 
 def _write(path: Path, data: bytes, *, in_place: bool) -> None:

@@ -7,7 +7,7 @@ transaction; whatever a crash leaves behind beside it is found by running the sa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from lerim_jobs.log.events import (
     Quote,
 )
 from lerim_jobs.log.projection import fold_all
+from lerim_jobs.log.scan import readable, scan
 from lerim_jobs.log.store import Store
 from lerim_jobs.machine import identity
 from lerim_jobs.memory.memory import fold
@@ -32,25 +33,21 @@ from lerim_jobs.memory.search import index_file
 from lerim_jobs.memory.stored import memory_stream
 from lerim_jobs.paths import Home
 from lerim_jobs.projects import PROJECTS, active_projects
+from lerim_jobs.redaction import aside
 from lerim_jobs.redaction import needles as looking
 from lerim_jobs.redaction.needles import Needles
-from lerim_jobs.redaction.places import (
-    Left,
-    leftovers,
-    rename_files,
-    scrub_files,
-    scrub_spans,
-)
+from lerim_jobs.redaction.places import files_below, rename_files, scrub_files, scrub_spans
+from lerim_jobs.redaction.remains import Left, leftovers
 from lerim_jobs.redaction.rewriting import LogRedaction
 from lerim_jobs.redaction.scrubbing import Scrubber
 
 __all__ = ["Counted", "Redaction", "Removed"]
 
-_BATCH = 1000
 _FLUSH_MS = 3000
 """How long after its last event a worker may still be writing spans."""
 
 _DATABASES = frozenset({"redis"})
+_META = {"actor": "cli"}
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -87,7 +84,8 @@ class Redaction:
     @classmethod
     def of_memory(cls, store: Store, home: Home, memory_id: str) -> Redaction:
         """Everything the memory ever said. Raises BadInput."""
-        rows = store.read(memory_stream(memory_id))
+        stream = memory_stream(memory_id)
+        rows = store.read(stream)
         memory = fold(rows)
         if memory is None:
             raise BadInput(f"there is no memory {memory_id!r}")
@@ -95,7 +93,7 @@ class Redaction:
             raise BadInput(f"{memory_id} was redacted before: nothing of it is left to look for")
         texts: list[str] = []
         quotes: list[Quote] = []
-        for row in rows:
+        for row in readable((*rows, *aside.said_of(home, stream))):
             event = row.event
             if isinstance(event, MemoryAdded | MemoryUpdated | MemoryEdited | MemoryReverted):
                 texts += [event.title, event.body]
@@ -108,10 +106,11 @@ class Redaction:
         return cls(store, home, looking.of_pattern(pattern), pattern=pattern)
 
     def count(self) -> Counted:
-        """Look through the log; what a pattern matches is remembered, to be found however it is escaped."""
+        """Look through the log and those that lie aside; what a pattern matches is remembered, to be found escaped as well."""
         scrubber = Scrubber(self._needles)
         log = self._log(scrubber, change=False)
         self._store.rewrite(log)
+        aside.look(self._home, scrubber, self._memory_id)
         if self._needles.pattern:
             self._needles = looking.of_literals(self._needles, scrubber.removed)
         return Counted(scrubber.hits, log.events, log.blobs, scrubber.kept)
@@ -127,7 +126,7 @@ class Redaction:
         self._store.rewrite(log)
         # A cache: the next search makes it again from the log.
         index_file.removed(self._home.search)
-        spans = scrub_spans(self._home, scrubber)
+        spans = scrub_spans(self._home.traces, scrubber)
         folders = {key: Path(project.path) / ".lerim" for key, project in projects.items()}
         files = 0
         for key, folder in folders.items():
@@ -137,30 +136,37 @@ class Redaction:
         publish(active_projects(self._store))
         files += sum(scrub_files(folder, scrubber) for folder in folders.values())
         files += scrub_files(self._home.root, scrubber, skip=self._databases(), in_place=True)
-        left = leftovers({**folders, "home": self._home.root}, scrubber)
-        return Removed(scrubber.hits, log.events, log.blobs, spans, files, scrubber.kept, left)
+        old = aside.clean(
+            self._home, self._needles, memory_id=self._memory_id, pattern_hash=self._pattern_hash, meta=_META
+        )
+        left = self._left((*folders.values(), self._home.root), old.failed)
+        hits, kept = scrubber.hits + old.hits, scrubber.kept + old.kept
+        return Removed(hits, log.events, log.blobs, spans, files + old.files, kept, left)
+
+    def _left(self, folders: Iterable[Path], failed: Mapping[str, str]) -> list[Left]:
+        stores = (self._home.log, self._home.traces, *aside.stores(self._home))
+        rewritten = frozenset(path for path in stores if str(path) not in failed)
+        files = (path for folder in folders for path in files_below(folder))
+        return leftovers(files, self._needles, rewritten=rewritten, failed=failed)
 
     def _log(self, scrubber: Scrubber, *, change: bool) -> LogRedaction:
         return LogRedaction(
-            self._store,
             scrubber,
+            running=self._store.running_stages,
             alive=identity.alive,
             change=change,
             renamed=self._renamed,
             memory_id=self._memory_id,
             pattern_hash=self._pattern_hash,
-            meta={"actor": "cli"},
+            meta=_META,
         )
 
     def _published(self) -> dict[str, dict[str, PublishedFile]]:
         """The newest file of each memory, by project; also of projects that are registered no more."""
         found: dict[str, dict[str, PublishedFile]] = {}
-        position = 0
-        while rows := self._store.read_all(position, _BATCH, ("ProjectPublished",)):
-            position = rows[-1].position
-            for row in rows:
-                event = row.as_(ProjectPublished)
-                found.setdefault(event.project_id, {}).update({file.memory_id: file for file in event.files})
+        for row in scan(self._store, (ProjectPublished.__name__,)):
+            event = row.as_(ProjectPublished)
+            found.setdefault(event.project_id, {}).update({file.memory_id: file for file in event.files})
         return {key: {one: file for one, file in files.items() if file.path} for key, files in found.items()}
 
     def _databases(self) -> frozenset[str]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from lerim_jobs.errors import BadInput, ConflictError, CorruptLog
+from lerim_jobs.errors import BadInput, ConflictError
 from lerim_jobs.jobs.rebuilding import rebuild_job
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import MemoryRedacted, RedactionApplied
 from lerim_jobs.log.projection import CHECKPOINTS, note_rewritten, views_in
-from lerim_jobs.log.store import Store, Tx
+from lerim_jobs.log.scan import fault
+from lerim_jobs.log.store import StageRow, Tx
 from lerim_jobs.memory.files import looks
 from lerim_jobs.memory.memory import REDACTED
 from lerim_jobs.memory.stored import memory_stream
@@ -45,9 +46,9 @@ class LogRedaction:
 
     def __init__(
         self,
-        store: Store,
         scrubber: Scrubber,
         *,
+        running: Callable[[], Iterable[StageRow]],
         alive: Callable[[str], bool | None],
         change: bool,
         renamed: set[str],
@@ -55,7 +56,7 @@ class LogRedaction:
         pattern_hash: str | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        self._store, self._scrubber, self._alive, self._change = store, scrubber, alive, change
+        self._scrubber, self._running, self._alive, self._change = scrubber, running, alive, change
         self._memory_id, self._pattern_hash, self._meta = memory_id, pattern_hash, dict(meta or {})
         self._views: set[str] = set()
         self.renamed = renamed
@@ -64,9 +65,9 @@ class LogRedaction:
 
     def begin(self, tx: Tx) -> None:
         """Nobody may be at work: what a worker holds in memory would be written back behind us."""
-        self._views = views_in(self._store)
+        self._views = views_in(tx)
         now = tx.now_ms()
-        for row in self._store.running_stages():
+        for row in self._running():
             if row.lease_until_ms > now and self._alive(row.owner or "") is not False:
                 raise ConflictError(
                     f"{row.stage} of job {row.job_id} is running and may hold what is to be removed: wait for it "
@@ -106,8 +107,7 @@ class LogRedaction:
         """The tombstones."""
         if not self._change:
             return
-        if self._memory_id:
-            stream = memory_stream(self._memory_id)
+        if self._memory_id and tx.version(stream := memory_stream(self._memory_id)):
             tx.append(stream, [MemoryRedacted(self._memory_id)], meta=self._meta)
         applied = RedactionApplied(
             hits=self._scrubber.hits,
@@ -117,9 +117,13 @@ class LogRedaction:
             pattern_hash=self._pattern_hash,
         )
         tx.append(REDACTIONS, [applied], meta=self._meta)
-        for job_id in tx.open_jobs():
-            rebuild_job(tx, job_id)  # its rows repeat what its events said
+        self._clean_claim_rows(tx)
         note_rewritten(tx)
+
+    def _clean_claim_rows(self, tx: Tx) -> None:
+        """They repeat what the events of unfinished jobs said."""
+        for job_id in tx.open_jobs():
+            rebuild_job(tx, job_id)
 
     def _scrubbed(self, row: Recorded) -> bytes:
         if self._memory_id and row.stream == memory_stream(self._memory_id):
@@ -129,7 +133,10 @@ class LogRedaction:
     def _names_a_file(self, row: Recorded) -> bool:
         if self._memory_id and row.stream == memory_stream(self._memory_id):
             return True
-        return row.type in _TITLED and bool(self._scrubber.needles.sub(getattr(row.event, "title", ""))[1])
+        if row.type not in _TITLED:
+            return False
+        title = msgspec.json.decode(row.data).get("title")
+        return isinstance(title, str) and bool(self._scrubber.needles.sub(title)[1])
 
     def _without_short_quotes(self, data: bytes) -> bytes:
         quotes = self._scrubber.needles.quotes
@@ -190,10 +197,9 @@ def _named(data: bytes, row: Recorded, renamed: set[str]) -> bytes:
 
 
 def _readable(row: Recorded, data: bytes) -> bytes:
-    try:
-        _ = msgspec.structs.replace(row, data=data).event
-    except CorruptLog:
+    """The data, unless it is what makes the event unreadable."""
+    if not fault(row) and fault(msgspec.structs.replace(row, data=data)):
         raise BadInput(
             f"this pattern would make event {row.position} ({row.type}) unreadable: narrow it. Nothing was changed."
-        ) from None
+        )
     return data

@@ -12,7 +12,7 @@ import pytest
 
 from lerim_jobs.config import Budget, Provider, Settings
 from lerim_jobs.errors import Parked
-from lerim_jobs.jobs import budget, parking
+from lerim_jobs.jobs import budget, parking, recount
 from lerim_jobs.jobs.caps import Spent, Wish
 from lerim_jobs.log.events import ModelCalled
 from lerim_jobs.log.sqlite import SqliteStore
@@ -158,6 +158,10 @@ def test_the_sums_are_rebuilt_from_the_log(store: Store) -> None:
             budget.settle(tx, [], event, job_id)
     before = sorted(store.docs("_spent"))
     assert [key for key, _ in before][-2:] == ["job/j", "job/k"]
-    budget.recount(store)
+    assert not recount.sums(store)
+    with store.write() as tx:
+        tx.put_doc("_spent", "job/j", None)
+        tx.put_doc("_spent", "job/nobody", b"{}")
+    assert recount.sums(store)
     assert sorted(store.docs("_spent")) == before
     assert msgspec.json.decode(dict(before)["job/j"], type=Spent) == Spent(0.25, 1000)

@@ -18,12 +18,12 @@ from lerim_jobs.jobs.closing import close_trace, delivered, traced_events, unclo
 from lerim_jobs.jobs.job import load
 from lerim_jobs.jobs.outcomes import Effect, End, Settled
 from lerim_jobs.jobs.request import request_job
-from lerim_jobs.jobs.retention import drop_answers
 from lerim_jobs.jobs.sweep import sweep
-from lerim_jobs.log.events import JobRequested, MemoryArchived, ModelCalled, StageRequested, TraceClosed
+from lerim_jobs.log.events import JobRequested, MemoryArchived, StageRequested, TraceClosed
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import StageRow, Store
 from lerim_jobs.tracing.skeleton.spans import skeleton
+from tests.contracts.test_views import spoil
 from tests.memory_store import MemoryStore
 
 
@@ -451,21 +451,14 @@ def backdate(store: Store, by_ms: int, job: str = "j") -> None:
 
 
 # --- retention -------------------------------------------------------------------------------------
-def test_answers_are_dropped_when_their_job_is_over_and_old_enough(store: Store) -> None:
-    def answered(job_id: str) -> str:
-        with store.write() as tx:
-            blob = tx.put_blob(f"answer of {job_id}".encode())
-            tx.append(f"job-{job_id}", [ModelCalled("s", 1, "lead", "h", 0, blob, "m", "m", "p", 1, 1, 1)])
-        return blob
 
-    request_job(store, "open", requested())
-    over, still_open = answered("over"), answered("open")
-    later = store.now_ms() + 1000
-    assert drop_answers(store, older_than_ms=0) == 0
-    assert drop_answers(store, older_than_ms=later) == 1
-    with pytest.raises(CorruptLog):
-        store.blob(over)
-    assert store.blob(still_open)
-    with store.write() as tx:
-        tx.drop_stages("open")
-    assert [drop_answers(store, older_than_ms=later) for _ in range(2)] == [1, 0]
+
+def test_a_trace_with_an_event_that_cannot_be_read_is_closed_without_it(store: Store) -> None:
+    request_job(store, "j", requested("ask"))
+    done(store, taken(store, "answer"))
+    done(store, taken(store, "finish"), end=End("succeeded", {}))
+    lost = next(row.position for row in store.read("job-j") if row.type == "StageCompleted")
+    spoil(store, lost)
+    assert close_trace(store, "j", "me", lambda events: len(skeleton(events)), alive=everyone_lives)
+    assert unclosed_jobs(store) == []
+    assert store.read("job-j")[-1].as_(TraceClosed).spans > 2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lerim_jobs.errors import BadInput
-from lerim_jobs.jobs import budget, claims, deaths, outcomes, pausing
+from lerim_jobs.jobs import budget, claims, deaths, outcomes, pausing, recount
 from lerim_jobs.jobs.cancelling import CLOSE_AFTER_MS, cancel
 from lerim_jobs.jobs.caps import Wish
 from lerim_jobs.jobs.claims import Claim, Refused
@@ -112,8 +112,9 @@ def test_what_is_paused_comes_back_from_the_log(store: Store) -> None:
     with store.write() as tx:
         tx.clear_docs("_paused")
         tx.put_doc("_paused", "queue/nobody", b"1")
-    pausing.recount(store)
+    assert recount.pauses(store)
     assert pausing.paused(store) == before
+    assert not recount.pauses(store)
 
 
 def test_an_ended_job_cannot_be_paused(store: Store) -> None:

@@ -9,9 +9,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lerim_jobs.errors import ConflictError, CorruptLog, StoreUnavailable
+from lerim_jobs.errors import BadEvent, ConflictError, CorruptLog, PermanentError, StoreUnavailable
 from lerim_jobs.log.codec import Recorded
-from lerim_jobs.log.events import JobFinished, MemoryArchived, SessionReleased, TraceClosed
+from lerim_jobs.log.events import (
+    Event,
+    JobFinished,
+    MemoryAdded,
+    MemoryArchived,
+    Quote,
+    SessionReleased,
+    TraceClosed,
+)
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import ALL, Edge, Identified, StageCount, StageRow, Store, Tx
 from tests.memory_store import MemoryStore
@@ -47,6 +55,36 @@ def test_append_at_the_wrong_version_is_refused_and_writes_nothing(store: Store)
     with pytest.raises(ConflictError):
         store.append("job-a", [closed(2)], expected=0)
     assert store.append("job-a", [closed(2)], expected=1) == 2
+
+
+@pytest.mark.parametrize(
+    ("event", "field"),
+    [
+        (MemoryAdded("bad", "p", "insight", "t", "b", 0.8, tags=None), "tags"),  # type: ignore[arg-type]
+        (MemoryAdded("bad", "p", "rumour", "t", "b", 0.8), "kind"),  # type: ignore[arg-type]
+        (MemoryAdded("bad", "p", "insight", "t", "b", float("nan")), "confidence"),
+        (MemoryAdded("bad", "p", "insight", "t", "b", 0.8, quotes=[Quote("q", "s", "x", "c", "3", "u")]), "turn"),  # type: ignore[arg-type]
+        (MemoryAdded("bad", "p", "insight", "t", "cut in two: \ud83d", 0.8), "body"),
+        (MemoryAdded("bad", "p", "insight", "t", object(), 0.8), "body"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_event_that_could_not_be_read_again_is_refused_by_name_and_nothing_is_written(
+    store: Store, event: MemoryAdded, field: str
+) -> None:
+    with store.write() as tx:
+        tx.append("memory-a", [MemoryArchived("a", "before")])
+        with pytest.raises(BadEvent, match=f"MemoryAdded.*{field}") as caught:
+            tx.append("memory-bad", [MemoryArchived("bad", "in front of it"), event])
+    assert isinstance(caught.value, PermanentError), "no second attempt could end otherwise"
+    assert [row.stream for row in store.read_all()] == ["memory-a"]
+
+
+def test_an_event_that_is_in_no_list_is_refused(store: Store) -> None:
+    class MemoryPainted(Event, frozen=True):
+        colour: str
+
+    with pytest.raises(BadEvent, match="MemoryPainted"):
+        store.append("memory-a", [MemoryPainted("red")])
 
 
 def test_an_event_id_is_taken_once_even_by_another_stream(store: Store) -> None:

@@ -11,8 +11,18 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from lerim_jobs.errors import CorruptLog
 from lerim_jobs.log.codec import Recorded
-from lerim_jobs.log.events import ProjectAdded, ProjectRemoved, SessionExtracted, SessionIndexed, SessionScheduled
+from lerim_jobs.log.events import (
+    MemoryAdded,
+    ProjectAdded,
+    ProjectPublished,
+    ProjectRemoved,
+    PublishedFile,
+    SessionExtracted,
+    SessionIndexed,
+    SessionScheduled,
+)
 from lerim_jobs.log.projection import (
     CHECKPOINTS,
     View,
@@ -25,8 +35,10 @@ from lerim_jobs.log.projection import (
     rebuild,
     views_in,
 )
+from lerim_jobs.log.scan import scan, unreadable
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.log.store import Store, Tx
+from lerim_jobs.memory.files.states import file_states
 from lerim_jobs.projects import PROJECTS, Project, active_projects
 from lerim_jobs.sessions.session import SESSIONS
 from tests.memory_store import MemoryStore
@@ -157,6 +169,70 @@ def test_several_readers_catching_up_at_once_apply_each_event_once(store: Store)
     assert (session.human_prompts, len(session.segments)) == (50, 50)
 
 
+def spoil(store: Store, position: int) -> None:
+    """Make an event unreadable, as an earlier version that did not look could write it."""
+
+    class Spoiling(Renaming):
+        def event(self, row: Recorded, moved: Mapping[str, str]) -> bytes:
+            return b'{"project_id":"1","name":null}' if row.position == position else row.data
+
+        def document(self, view: str, key: str, value: bytes, moved: Mapping[str, str]) -> bytes | None:
+            return value
+
+    store.rewrite(Spoiling())
+
+
+def test_an_event_that_cannot_be_read_is_named_once_and_the_others_are_applied(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in (1, 2, 3):
+        store.append(f"project-{n}", [ProjectAdded(str(n), f"name {n}", f"/p/{n}", "h")])
+    name = f"project-{store.now_ms()}-{type(store).__name__}"
+    store.append(name, [ProjectAdded("4", "spoiled", "/p/4", "h"), ProjectAdded("4", "mended", "/p/4", "h")])
+    spoil(store, 4)
+    assert sorted(active_projects(store)) == ["1", "2", "3", "4"]
+    assert active_projects(store)["4"].name == "mended"
+    rebuild(store, PROJECTS)
+    assert [row.position for row in scan(store)] == [1, 2, 3, 5]
+    assert [row.position for row, _ in unreadable(store)] == [4]
+    said = [record.getMessage() for record in caplog.records if name in record.getMessage()]
+    assert len(said) == 1
+    assert "event 4 (ProjectAdded" in said[0]
+    assert "lerim doctor" in said[0]
+
+
+def test_an_event_about_several_documents_that_cannot_be_read_changes_none(store: Store) -> None:
+    store.append("memory-m", [MemoryAdded("m", "1", "insight", "t", "b", 0.8)])
+    store.append("project-1", [ProjectPublished("1", [PublishedFile("m", "t.md", "d", 1)])])
+    spoil(store, 2)
+    assert [state.path for state in file_states(store, "1").values()] == [""]
+
+
+def test_a_damaged_document_says_what_to_do_and_a_rebuild_mends_it(store: Store) -> None:
+    store.append("project-1", [ProjectAdded("1", "a", "/a", "h")])
+    catch_up(store, PROJECTS)
+    with store.write() as tx:
+        tx.put_doc("projects", "1", b'{"project_id":1')
+    for look in (lambda: fold_all(store, PROJECTS), lambda: find(store, PROJECTS, "1")):
+        with pytest.raises(CorruptLog, match="lerim rebuild"):
+            look()
+    store.append("project-1", [ProjectRemoved("1")])
+    with pytest.raises(CorruptLog, match="lerim rebuild"):
+        catch_up(store, PROJECTS)
+    assert rebuild(store, PROJECTS), "it was not what the log says"
+    assert fold_all(store, PROJECTS)["1"].removed
+    assert not rebuild(store, PROJECTS)
+
+
+def added(store: Store, name: str) -> Callable[[], None]:
+    """What somebody else appends meanwhile."""
+
+    def append() -> None:
+        store.append(f"project-{name}", [ProjectAdded(name, name, f"/{name}", "h")])
+
+    return append
+
+
 class SlowReader:
     """A store whose reader is overtaken between reading events and writing documents: before, or after `loading` some."""
 
@@ -235,3 +311,16 @@ def test_nobody_waits_for_a_fold(store: Store) -> None:
     store.append("session-codex-1", [indexed(0, 1), indexed(1, 2)])
     catch_up(cast(Store, Watched()), msgspec.structs.replace(SESSIONS, apply=apply))
     assert fold_all(store, SESSIONS)["session-codex-1"].turns == 2
+
+
+def test_a_rebuild_names_no_difference_for_what_was_appended_meanwhile(store: Store) -> None:
+    store.append("project-1", [ProjectAdded("1", "a", "/a", "h")])
+    slow = SlowReader(store, added(store, "2"))
+    catch_up(store, PROJECTS)
+    assert not rebuild(cast(Store, slow), PROJECTS)
+    assert sorted(active_projects(store)) == ["1", "2"]
+    with store.write() as tx:
+        tx.put_doc("projects", "2", None)
+    slow = SlowReader(store, added(store, "3"))
+    assert rebuild(cast(Store, slow), PROJECTS)
+    assert sorted(active_projects(store)) == ["1", "2", "3"]

@@ -18,7 +18,7 @@ import psutil
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.machine.processes import workers_running
-from lerim_jobs.paths import Home
+from lerim_jobs.paths import Home, make_private
 from tests.transcripts import write_claude
 from tests.waiting import until
 from tests.zygote import Forked, fork, mark
@@ -67,7 +67,8 @@ class World:
     """Another interpreter, for tests of what is installed; processes are then started anew."""
 
     def __post_init__(self) -> None:
-        for folder in (self.home.root, self.project, self.claude, self.codex):
+        make_private(self.home.root)
+        for folder in (self.project, self.claude, self.codex):
             folder.mkdir(parents=True, exist_ok=True)
 
     @property

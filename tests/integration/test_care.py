@@ -6,20 +6,19 @@ import io
 import shutil
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
 import msgspec
 import pytest
 
-from lerim_jobs.care import backup, rebuild, retain, shrink
-from lerim_jobs.care.retain import Retained
+from lerim_jobs.care import backup, rebuild, restore, retain, shrink
+from lerim_jobs.care.derived import VIEWS
 from lerim_jobs.config import Retention
 from lerim_jobs.errors import BadInput, ConflictError, CorruptLog
 from lerim_jobs.jobs import job
 from lerim_jobs.jobs.request import request_job
-from lerim_jobs.jobs.settlement import journal_view
 from lerim_jobs.log import migrations
 from lerim_jobs.log.events import (
     JobFinished,
@@ -95,7 +94,7 @@ def test_a_backup_made_while_others_write_is_whole_and_comes_back(home: Home, st
     store.close()
     home.config.write_text("changed", "utf-8")
 
-    done = backup.restore(home, target)
+    done = restore.restore(home, target)
 
     again = SqliteStore(home.log)
     assert again.position() == manifest.events
@@ -114,11 +113,11 @@ def test_nothing_is_restored_while_somebody_works(home: Home, store: SqliteStore
     backup.back_up(home, tmp_path / "copy")
     running = processes.register_worker(home, queues=["ask"], tracing=False)
     with pytest.raises(ConflictError, match="lerim down"):
-        backup.restore(home, tmp_path / "copy")
+        restore.restore(home, tmp_path / "copy")
     running.close()
     with embedded.hold(home), pytest.raises(ConflictError, match="command"):
-        backup.restore(home, tmp_path / "copy")
-    assert backup.restore(home, tmp_path / "copy").manifest.events == 2
+        restore.restore(home, tmp_path / "copy")
+    assert restore.restore(home, tmp_path / "copy").manifest.events == 2
 
 
 def test_a_copy_that_is_not_sound_changes_nothing(home: Home, store: SqliteStore, tmp_path: Path) -> None:
@@ -150,7 +149,7 @@ def test_a_copy_that_is_not_sound_changes_nothing(home: Home, store: SqliteStore
         *((text, BadInput), (tmp_path / "h", BadInput)),
     ]:
         with pytest.raises(error):
-            backup.restore(home, bad)
+            restore.restore(home, bad)
     assert home.log.read_bytes() == before
     assert not (home.root / "before-restore").exists()
     assert not list(home.root.glob(".lerim-*"))
@@ -170,7 +169,7 @@ def test_an_archive_cannot_write_outside_its_place(home: Home, store: SqliteStor
             archive.addfile(member, io.BytesIO(b"evil"))
         for path in (tmp_path / "good").iterdir():
             archive.add(path, arcname=path.name)
-    backup.restore(home, evil)
+    restore.restore(home, evil)
     assert not (home.root / "outside").exists()
     assert not Path("/tmp/lerim-outside").exists()
     assert not home.config.exists()
@@ -221,36 +220,82 @@ def test_an_older_log_is_copied_then_brought_up_to_date_by_one_of_many(tmp_path:
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_upgrade_that_died_half_way_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upgrade_that_died_half_way_is_done_again(tmp_path: Path) -> None:
     path = tmp_path / "log.sqlite3"
     old_log(path)
+    db = apsw.Connection(str(path))
 
     def die(db: apsw.Connection) -> None:
         db.pragma("auto_vacuum", 2)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(migrations, "MIGRATIONS", (Migration(2, "dies", die),))
-        with pytest.raises(KeyboardInterrupt):
-            SqliteStore(path)
+    with pytest.raises(KeyboardInterrupt):
+        migrations.bring_up_to_date(db, path, [Migration(2, "dies", die)])
+    db.close()
     store = SqliteStore(path)
     assert store.position() > 0
     store.close()
     assert damage(path, thorough=True) is None
 
 
+@pytest.mark.parametrize("finished", [1, 2])
+def test_an_upgrade_that_is_done_again_keeps_the_copy_of_what_was_there_before_it_began(
+    tmp_path: Path, finished: int
+) -> None:
+    """Whether it died in its first step or after it: `finished` is the schema that it reached."""
+    path = tmp_path / "log.sqlite3"
+    old_log(path)
+    whole = count_events(path)
+
+    def spoil(db: apsw.Connection) -> None:
+        db.execute("DELETE FROM events WHERE position > 1")
+
+    def die(db: apsw.Connection) -> None:
+        spoil(db)
+        raise KeyboardInterrupt
+
+    def upgrade(*steps: Callable[[apsw.Connection], None]) -> None:
+        db = apsw.Connection(str(path))
+        try:
+            migrations.bring_up_to_date(
+                db, path, [Migration(to, "one of them", run, whole=False) for to, run in enumerate(steps, 2)]
+            )
+        finally:
+            db.close()
+
+    broken = [spoil] * (finished - 1) + [die]
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            upgrade(*broken)
+    upgrade(*[spoil] * finished)
+    kept = tmp_path / "log.sqlite3.schema-1.backup"
+    assert [one.name for one in tmp_path.glob("*.backup")] == [kept.name]
+    assert (count_events(kept), count_events(path)) == (whole, 1)
+    # What is upgraded later is copied anew: this was another upgrade.
+    upgrade(*[spoil] * (finished + 1))
+    assert count_events(tmp_path / f"log.sqlite3.schema-{finished + 1}.backup") == 1
+
+
+def count_events(path: Path) -> int:
+    db = apsw.Connection(str(path))
+    try:
+        return int(next(iter(db.execute("SELECT COUNT(*) FROM events")))[0])
+    finally:
+        db.close()
+
+
 # --- rebuilding ------------------------------------------------------------------------------------
 def test_a_rebuild_gives_the_same_bytes_and_names_what_was_wrong(home: Home, store: SqliteStore) -> None:
     request_job(store, "j", requested())
     first = rebuild.rebuild_all(store, home)
-    before = {view.name: store.docs(view.name) for view in rebuild.VIEWS}
+    before = {view.name: store.docs(view.name) for view in VIEWS}
     assert first.changed == []
     assert (first.documents["projects"], first.documents["memories"], first.memories_indexed) == (1, 1, 1)
     with store.write() as tx:
         tx.put_doc("projects", "p", b'{"project_id":"p","name":"wrong","path":"/","host":"h"}')
     home.search.write_bytes(b"broken")
     assert rebuild.rebuild_all(store, home).changed == ["projects"]
-    assert {view.name: store.docs(view.name) for view in rebuild.VIEWS} == before
+    assert {view.name: store.docs(view.name) for view in VIEWS} == before
 
 
 # --- retention -------------------------------------------------------------------------------------
@@ -292,16 +337,6 @@ def test_b9_what_is_old_goes_the_files_shrink_and_events_stay(home: Home, store:
     assert (home.logs / "worker.log").stat().st_size == 0
     assert (home.logs / "worker.log.1").read_bytes().endswith(b"newest\n")
     assert retain.retain(SqliteStore(home.log), home, Retention()) is None, "done within the hour"
-
-
-def test_an_answer_that_an_unfinished_job_may_replay_stays(home: Home, store: SqliteStore) -> None:
-    request_job(store, "open", requested())
-    with store.write() as tx:
-        blob = tx.put_blob(b"the same answer")
-        tx.append("job-over", [called(blob)])
-        tx.put_doc(journal_view("open"), "s/h/0", blob.encode())
-    assert retain.retain(store, home, Retention(answers_days=0), every_ms=-1) == Retained()
-    assert store.blob(blob)
 
 
 def test_compacting_drops_what_nothing_names_and_refuses_while_others_work(home: Home, store: SqliteStore) -> None:

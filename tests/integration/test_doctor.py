@@ -12,12 +12,13 @@ import apsw
 import pytest
 
 from lerim_jobs import config
+from lerim_jobs.audit.audit import audit
 from lerim_jobs.care.doctor import Finding, examine
 from lerim_jobs.care.settings_file import set_agent
-from lerim_jobs.config import Agent
+from lerim_jobs.config import Agent, Settings
 from lerim_jobs.errors import ConfigError
 from lerim_jobs.jobs.request import request_job
-from lerim_jobs.log.events import JobRequested, ProjectAdded
+from lerim_jobs.log.events import JobRequested, MemoryAdded, ProjectAdded
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.machine import processes
 from lerim_jobs.machine.identity import host_name
@@ -82,6 +83,17 @@ def newer_log(world: World) -> None:
     apsw.Connection(str(world.home.log)).pragma("user_version", 99)
 
 
+def unreadable_event(world: World) -> None:
+    """What a version that did not look could append: a project without a name, beside one that is well."""
+    store = SqliteStore(world.home.log)
+    store.append("project-q", [ProjectAdded("q", "other", "/q", "h")])
+    store.append("memory-m", [MemoryAdded("m", "p", "decision", "Tabs", "We use tabs.", 0.9)])
+    store.close()
+    apsw.Connection(str(world.home.log)).execute(
+        "UPDATE events SET data = json_set(data, '$.name', null) WHERE stream = 'project-q'"
+    )
+
+
 def project_gone(world: World) -> None:
     world.project.rename(world.root / "moved")
 
@@ -129,10 +141,11 @@ SABOTAGE: list[tuple[Callable[[World], None], str, str]] = [
     (open_to_others, "permissions", "chmod"),
     (damaged_log, "log.sqlite3", "lerim restore"),
     (newer_log, "schema", "upgrade"),
+    (unreadable_event, "events", "lerim restore"),
     (project_gone, "projects", "lerim project remove shop"),
     (agent_gone, "agents", "lerim connect codex"),
     (dead_record, "leftovers", "lerim status"),
-    (interrupted_restore, "leftovers", "before-restore"),
+    (interrupted_restore, "leftovers", "remove them"),
     (clock_behind, "clock", "clock"),
     (stuck_job, "jobs", "lerim up"),
     (no_key, "models", "lerim models"),
@@ -153,6 +166,12 @@ def test_each_fault_is_named_with_the_next_step(
     assert tree(healthy.home.root) == before
 
 
+def test_no_command_closes_a_folder_that_others_use(healthy: World) -> None:
+    open_to_others(healthy)
+    healthy.lerim("status")
+    assert healthy.home.root.stat().st_mode & 0o777 == 0o755
+
+
 def test_settings_that_running_processes_do_not_know_yet_are_named(healthy: World) -> None:
     held = processes.register_worker(healthy.home, queues=["ask"], tracing=False)
     assert look(healthy) == {}
@@ -160,6 +179,31 @@ def test_settings_that_running_processes_do_not_know_yet_are_named(healthy: Worl
     os.utime(healthy.home.config, (later, later))
     assert "lerim down && lerim up" in look(healthy)["settings in use"].next
     held.close()
+
+
+def test_one_event_that_cannot_be_read_stops_no_command_and_is_named(healthy: World) -> None:
+    unreadable_event(healthy)
+    event = "event 2 (ProjectAdded in 'project-q') cannot be read"
+    for command in (
+        "project list",
+        "memory list",
+        "memory show m",
+        "memory history m",
+        "memory list --as-of 2000-01-01",
+    ):
+        healthy.lerim(*command.split())
+    for command in ("usage", "report", "jobs list", "status"):
+        healthy.lerim(*command.split())
+    [rebuilt] = healthy.json("rebuild")
+    assert (rebuilt["documents"]["memories"], rebuilt["documents"]["projects"], rebuilt["changed"]) == (1, 1, [])
+    assert healthy.lerim("rebuild").stderr.count(event) == 1
+    assert event in healthy.lerim("doctor", expect=1).stdout
+    store = SqliteStore(healthy.home.log)
+    zeros = {
+        zero.name: zero.breaches for zero in audit(healthy.home, store, Settings(), healthy.env, patience_s=0).zeros
+    }
+    store.close()
+    assert [(one.id, event in one.what) for one in zeros["unaccounted"]] == [("project-q event 2", True)]
 
 
 def test_the_command_ends_with_1_only_for_a_problem(healthy: World) -> None:

@@ -58,7 +58,7 @@ def redact_command(memory_id: str | None, pattern: str | None, dry_run: bool, ye
             f"and {removed.files} other files changed."
         )
     for left in removed.left:
-        note(f"{left.path}: {left.hits} pieces are still there")
+        note(f"{left.path}: {left.hits} pieces are still there{left.why and f', and {left.why}'}")
     if removed.kept:
         note(f"{removed.kept} pieces stand in ids or names of folders and were kept.")
     return EXIT_PARTIAL if removed.left or removed.kept else EXIT_DONE

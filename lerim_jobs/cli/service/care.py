@@ -37,23 +37,34 @@ def backup(path: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option("--finish", is_flag=True, help="Complete a restore that was interrupted.")
+@click.option("--roll-back", is_flag=True, help="Put back what was there before a restore that was interrupted.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def restore(path: Path, yes: bool, as_json: bool) -> None:
+def restore(path: Path | None, finish: bool, roll_back: bool, yes: bool, as_json: bool) -> None:
     """Put the backup at PATH in the place of the state, after checking it. What was there is kept aside."""
     from lerim_jobs import config
-    from lerim_jobs.care.backup import restore as put_back
+    from lerim_jobs.care import restore as restoring
     from lerim_jobs.errors import BadInput
     from lerim_jobs.paths import home as home_of
 
     # Not `open_state`: the log to be replaced may be damaged.
     home = home_of(config.environment())
-    if not yes:
+    if [path is not None, finish, roll_back].count(True) != 1:
+        raise BadInput("name the backup, or say --finish or --roll-back, one of them")
+    if roll_back:
+        restoring.roll_back(home)
+        if as_json:
+            emit({"home": str(home.root), "rolled_back": True})
+        else:
+            print_line(f"{home.root}: as it was before the restore")
+        return
+    if path and not yes:
         if not sys.stdin.isatty():
             raise BadInput("restore replaces the state: say --yes")
         click.confirm(f"Replace the state in {home.root}?", abort=True, err=True)
-    done = put_back(home, path.expanduser().absolute())
+    done = restoring.restore(home, path.expanduser().absolute()) if path else restoring.finish(home)
     if as_json:
         emit({"home": str(home.root), "kept": str(done.kept), **msgspec.to_builtins(done.manifest)})
         return

@@ -51,8 +51,8 @@ def init(yes: bool, as_json: bool) -> None:
     state = open_state()
     created = not state.home.config.exists()
     if created:
+        state.home.config.touch(mode=0o600)
         state.home.config.write_text(_CONFIG, "utf-8")
-        state.home.config.chmod(0o600)
     folders = {name: [str(path) for path in paths] for name, paths in _roots(state.env, state.settings.agents).items()}
     found, _ = discovery.scan({name: [Path(path) for path in paths] for name, paths in folders.items()})
     sessions = {name: sum(one.agent == name for one in found) for name in folders}

@@ -21,6 +21,7 @@ from lerim_jobs.log.events import (
     MemoryReverted,
     MemoryUpdated,
 )
+from lerim_jobs.log.scan import readable
 from lerim_jobs.memory.memory import Memory, apply, content_hash
 
 __all__ = ["Change", "history"]
@@ -53,7 +54,7 @@ def history(rows: Sequence[Recorded]) -> list[Change]:
     """Every event of the memory, the oldest first; events only a newer version knows are named and no more."""
     found: list[Change] = []
     memory: Memory | None = None
-    for row in rows:
+    for row in readable(rows):
         before, memory = memory, apply(memory, row)
         if memory is not None:
             found.append(_change(before, memory, row))

@@ -16,6 +16,7 @@ from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.kinds import found_by_publishing
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import MemoryReverted
+from lerim_jobs.log.scan import scan
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory, content_hash, fold
 from lerim_jobs.memory.stored import MEMORIES, memory_stream
@@ -23,7 +24,6 @@ from lerim_jobs.memory.stored import MEMORIES, memory_stream
 __all__ = ["Undo", "UndoPlan", "of_job", "of_memory", "undo"]
 
 _TRIES = 5
-_BATCH = 5000
 
 Outcome = Literal["undone", "conflict", "unchanged"]
 
@@ -149,10 +149,7 @@ def _kept(
 
 
 def _rows_of(store: Store, job_id: str) -> Iterator[Recorded]:
-    position = 0
-    while rows := store.read_all(position, _BATCH, MEMORIES.types):
-        position = rows[-1].position
-        yield from (row for row in rows if _is_of(row, job_id))
+    return (row for row in scan(store, MEMORIES.types) if _is_of(row, job_id))
 
 
 def _is_of(row: Recorded, job_id: str) -> bool:
@@ -172,12 +169,8 @@ def _absorbed(store: Store, survivor: Memory, changes: set[tuple[str, ...]]) -> 
     """The streams of memories whose newest event is the other half of one of these changes of the survivor."""
     if not changes:
         return
-    streams: dict[str, None] = {}
-    position = 0
-    while rows := store.read_all(position, _BATCH, ("MemoryMerged", "MemoryReverted")):
-        position = rows[-1].position
-        streams.update(dict.fromkeys(row.stream for row in rows if _change_of(row) in changes))
-    for stream in streams:
+    halves = scan(store, ("MemoryMerged", "MemoryReverted"))
+    for stream in dict.fromkeys(row.stream for row in halves if _change_of(row) in changes):
         history = store.read(stream)
         if stream == memory_stream(survivor.memory_id) or _change_of(history[-1]) not in changes:
             continue

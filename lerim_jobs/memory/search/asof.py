@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from lerim_jobs.clock import ms_from_iso, now_ms
 from lerim_jobs.errors import BadInput
+from lerim_jobs.log.scan import scan
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory, apply
 from lerim_jobs.memory.search.index import index_of
 from lerim_jobs.memory.stored import MEMORIES
 
 __all__ = ["MemoriesThen", "as_of_ms", "memories_at"]
-
-_BATCH = 5000
 
 
 def as_of_ms(text: str) -> int:
@@ -31,18 +30,15 @@ def memories_at(store: Store, at_ms: int, *, project_ids: Sequence[str] | None =
     """Every memory by id as it was then, archived and merged ones included. What was redacted since was never there."""
     found: dict[str, Memory | None] = {}
     later: set[str] = set()
-    position = 0
-    while rows := store.read_all(position, _BATCH, MEMORIES.types):
-        position = rows[-1].position
-        for row in rows:
-            key = row.stream.removeprefix("memory-")
-            if row.type == "MemoryRedacted":
-                found.pop(key, None)
-                later.add(key)
-            elif row.at_ms > at_ms:
-                later.add(key)  # a clock that went back must not leave a hole in the stream
-            elif key not in later:
-                found[key] = apply(found.get(key), row)
+    for row in scan(store, MEMORIES.types):
+        key = row.stream.removeprefix("memory-")
+        if row.type == "MemoryRedacted":
+            found.pop(key, None)
+            later.add(key)
+        elif row.at_ms > at_ms:
+            later.add(key)  # a clock that went back must not leave a hole in the stream
+        elif key not in later:
+            found[key] = apply(found.get(key), row)
     return {key: one for key, one in found.items() if one and (project_ids is None or one.project_id in project_ids)}
 
 
