@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,16 @@ def test_what_does_not_exist_or_fit_is_refused_before_anything_is_written(lerim:
 def test_values_are_frozen(lerim: api.Lerim) -> None:
     with pytest.raises(AttributeError):
         lerim.memories()[0].title = "other"  # type: ignore[misc]
+
+
+def test_threads_share_one(lerim: api.Lerim) -> None:
+    def look(n: int) -> list[str]:
+        assert lerim.status().projects
+        assert lerim.show("bbbb").title == "Tabs"
+        return [one.memory_id for one in (*lerim.search("postgres"), *lerim.memories(kind="preference"))]
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(map(tuple, pool.map(look, range(24)))) == {("aaaaaaaa11", "bbbbbbbb22")}
 
 
 def test_importing_and_reading_load_no_model_library_no_queue_and_no_telemetry(tmp_path: Path) -> None:
