@@ -83,21 +83,22 @@ def documented_fields() -> dict[str, set[str]]:
 
 
 def test_json_has_the_documented_fields_and_no_others(machine: World) -> None:
-    machine.lerim("project", "add", str(machine.root / "code" / "shop"))
-    job = machine.sync()["job_id"]
-    memory = machine.json("memory", "list")[0]["memory_id"]
-    fields = documented_fields()
-    assert len(fields) >= 25
-    jobs = {command: fields.pop(command) for command in ("sync", "maintain", "ask")}
-    for command, wanted in fields.items():
-        words = command.replace("JOB", job).replace("MEMORY_ID", memory).replace('"', "").split()
-        (first, *_) = machine.json(*words)
-        assert set(first) == wanted, command
-    # One table for the three kinds of jobs: each prints what is common and its own.
-    printed = [
-        set(machine.json(*words)[-1]) for words in (["sync"], ["sync", "--estimate"], ["maintain"], ["ask", "x"])
-    ]
-    assert set.union(*printed) == jobs["sync"]
+    with machine.workers(1):
+        machine.lerim("project", "add", str(machine.root / "code" / "shop"))
+        job = machine.sync()["job_id"]
+        memory = machine.json("memory", "list")[0]["memory_id"]
+        fields = documented_fields()
+        assert len(fields) >= 25
+        jobs = {command: fields.pop(command) for command in ("sync", "maintain", "ask")}
+        for command, wanted in fields.items():
+            words = command.replace("JOB", job).replace("MEMORY_ID", memory).replace('"', "").split()
+            (first, *_) = machine.json(*words)
+            assert set(first) == wanted, command
+        # One table for the three kinds of jobs: each prints what is common and its own.
+        printed = [
+            set(machine.json(*words)[-1]) for words in (["sync"], ["sync", "--estimate"], ["maintain"], ["ask", "x"])
+        ]
+        assert set.union(*printed) == jobs["sync"]
 
 
 def test_documented_make_targets_exist() -> None:
