@@ -50,15 +50,3 @@ def test_the_index_leads_to_every_page() -> None:
     index = REPOSITORY / "docs" / "index.md"
     led_to = {(index.parent / link.partition("#")[0]).resolve() for link in links(index)}
     assert {str(page) for page in PAGES if page.is_relative_to(index.parent) and page != index} <= set(map(str, led_to))
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "CHANGELOG.md"])
-def test_modules_that_a_page_names_exist(name: str) -> None:
-    code = [
-        path
-        for folder in ("lerim_jobs", "workers", "scheduler", "tests")
-        for path in (REPOSITORY / folder).rglob("*.py")
-    ]
-    known = {f"/{path.relative_to(REPOSITORY)}" for path in code}
-    for module in re.findall(r"`([\w/]+\.py)`", (REPOSITORY / name).read_text("utf-8")):
-        assert any(path.endswith(f"/{module}") for path in known), module
