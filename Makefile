@@ -32,6 +32,9 @@ test-backends: install ## Send a traced sync to a real Phoenix and a real MLflow
 	done
 	@LERIM_TEST_BACKENDS=.venv-backends $(BIN)/python -m pytest -q -p no:cacheprovider tests/backends
 
+docs: install ## Write the pages that are made from the code: docs/reference/cli.md
+	@$(BIN)/python -m tests.cli_reference
+
 bench: install ## Print the figures of the README, as ratios within one run
 	@$(BIN)/python -m benchmarks
 
@@ -62,4 +65,4 @@ lock: install ## Lock the dependencies again, with hashes and without index addr
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .venv-backends .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help install demo test test-sessions test-backends cycles bench bench-search bench-idle bench-compare bench-big drill eval lock clean
+.PHONY: help install demo test test-sessions test-backends cycles docs bench bench-search bench-idle bench-compare bench-big drill eval lock clean

@@ -196,7 +196,11 @@ class ConfigError(JobsError):
 
 
 class WaitTimeout(JobsError):
-    """The command stopped waiting; the job goes on in the background."""
+    """The command stopped waiting for the job `job_id`, which goes on in the background."""
 
     code = "wait_timeout"
     exit_code = EXIT_TIMEOUT
+
+    def __init__(self, message: str, *, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id

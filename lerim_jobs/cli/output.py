@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from lerim_jobs.clock import now_ms
+from lerim_jobs.clock import ms_from_iso, now_ms
 
 __all__ = ["age", "coloured", "emit", "json_option", "note", "print_line", "table"]
 
@@ -56,11 +56,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: s
         print_line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def age(at_ms: int | None) -> str:
-    """`3 min ago`."""
-    if at_ms is None:
+def age(at: int | str | None) -> str:
+    """`3 min ago`, from milliseconds or ISO 8601."""
+    if at is None:
         return "never"
-    seconds = max(0, now_ms() - at_ms) // 1000
+    seconds = max(0, now_ms() - (ms_from_iso(at) if isinstance(at, str) else at)) // 1000
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds // size} {unit} ago"

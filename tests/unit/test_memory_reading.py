@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from lerim_jobs.api.following import job_of
+from lerim_jobs.api.state import State, find_memory
 from lerim_jobs.cli.jobs.follow import show_result
-from lerim_jobs.cli.state import State, find_memory
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import BadInput
 from lerim_jobs.jobs.line import JobLine
@@ -39,7 +40,7 @@ def add(store: CountingStore, key: str, *, quoting: str, project_id: str = "p", 
 
 def state_of(store: CountingStore, root: Path) -> State:
     opened: Any = store
-    return State({}, Settings(), Home(root), opened)
+    return State({}, Settings(), Home(root), opened, here=root, tell=print, by="test")
 
 
 def test_an_answer_reads_the_memories_it_cites(
@@ -47,7 +48,7 @@ def test_an_answer_reads_the_memories_it_cites(
 ) -> None:
     result = {"answer": "So it is.", "citations": ["m07", "gone", "m31"]}
     line = JobLine("ask-1", "ask", "succeeded", 1, "", "cli", "t", sampled=False, result=result)
-    assert show_result(state_of(store, tmp_path), line, as_json=False) == 0
+    assert show_result(state_of(store, tmp_path), job_of(line), as_json=False) == 0
     assert capsys.readouterr().out == "So it is.\n\n[m07] Title of m07\n[gone] \n[m31] Title of m31\n"
     assert store.read_keys == ["m07", "gone", "m31"]
 

@@ -7,17 +7,17 @@ from typing import Any, TypeVar
 
 import click
 
+from lerim_jobs.api.state import State, find_job
 from lerim_jobs.cli.output import emit, json_option, note, print_line
-from lerim_jobs.cli.state import State, open_state
+from lerim_jobs.cli.state import open_state
 from lerim_jobs.errors import BadInput, JobsError
 from lerim_jobs.jobs import pausing
-from lerim_jobs.jobs.line import JOBS
+from lerim_jobs.jobs.line import JobLine
 from lerim_jobs.kinds.kind import QUEUES, host_queue
-from lerim_jobs.log.projection import find
 from lerim_jobs.machine.identity import alive, host_name, me
 from lerim_jobs.machine.processes import workers_running
 
-__all__ = ["cancel", "pause", "resume", "tell_workers"]
+__all__ = ["cancel", "pause", "resume"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +39,7 @@ def _what(command: F) -> F:
 @json_option
 def cancel(job_id: str, as_json: bool) -> None:
     """End the job JOB_ID now. What it finished is kept, sessions it had taken wait for the next sync."""
+    from lerim_jobs.api.asking import tell_workers
     from lerim_jobs.jobs.cancelling import cancel as end_now
 
     state = open_state()
@@ -88,6 +89,8 @@ def resume(
     job_id: str | None, queue: str | None, everything: bool, no_wait: bool, wait_timeout_s: float | None, as_json: bool
 ) -> int:
     """Go on with JOB_ID, paused or parked over a cap, or with a queue. `--all`: with every queue, not with paused jobs."""
+    from lerim_jobs.api.asking import tell_workers
+
     state = open_state()
     name = _one_of(job_id, queue, everything)
     if job_id:
@@ -102,33 +105,20 @@ def resume(
 
 
 def _resume_job(state: State, job_id: str, *, no_wait: bool, timeout_s: float | None, as_json: bool) -> int:
-    from lerim_jobs.cli.jobs.asking import resume_job
+    from lerim_jobs.api.asking import attended, resumed, tell_workers, wake
+    from lerim_jobs.cli.jobs.follow import follow, show_result
 
     line = _existing(state, job_id)
     if not (line.paused or line.parked):
         raise BadInput(f"job {job_id!r} is neither paused nor parked, it is {line.status}")
     if not no_wait:
-        return resume_job(state, line, timeout_s=timeout_s, as_json=as_json)
-    from lerim_jobs.jobs.claims import wake
-
-    pausing.resume_job(state.store, job_id)
-    for stage in line.parked:
-        wake(state.store, job_id, stage)
-    tell_workers(state, [row for row in list(pausing.startable(state.store)) if row.job_id == job_id])
+        return show_result(state, follow(attended(state, resumed(state, line), timeout_s)), as_json=as_json)
+    tell_workers(state, wake(state, line))
     if as_json:
         emit({"resumed": _about(job_id, ""), "changed": True})
     else:
         print_line(f"{_title(job_id, '')} goes on.")
     return 0
-
-
-def tell_workers(state: State, rows: list[Any]) -> None:
-    """Send hints where somebody hears them; without workers the log is enough."""
-    from lerim_jobs.cli.jobs.asking import send_hints
-    from lerim_jobs.machine import embedded
-
-    if rows and workers_running(state.home):
-        send_hints(embedded.ensure(state.home, state.settings, state.env).url, rows)
 
 
 def _one_of(job_id: str | None, queue: str | None, everything: bool) -> str:
@@ -142,10 +132,8 @@ def _one_of(job_id: str | None, queue: str | None, everything: bool) -> str:
     return host_queue(host_name()) if queue == "host" else queue or ""
 
 
-def _existing(state: State, job_id: str) -> Any:
-    line = find(state.store, JOBS, job_id)
-    if line is None:
-        raise BadInput(f"there is no job {job_id!r}: `lerim jobs list` shows them")
+def _existing(state: State, job_id: str) -> JobLine:
+    line = find_job(state, job_id)
     if line.finished_ms:
         raise BadInput(f"job {job_id!r} has ended already: {line.status}")
     return line

@@ -8,14 +8,13 @@ from typing import Any, TypeVar
 import click
 
 from lerim_jobs import ids
+from lerim_jobs.api.state import State, find_job, find_project
 from lerim_jobs.cli.output import age, emit, json_option, print_line, table
-from lerim_jobs.cli.state import State, find_project, open_state
+from lerim_jobs.cli.state import open_state
 from lerim_jobs.clock import iso
 from lerim_jobs.errors import BadInput
 from lerim_jobs.jobs import dead as quarantine
 from lerim_jobs.jobs.dead import DeadSession
-from lerim_jobs.jobs.line import JOBS
-from lerim_jobs.log.projection import find
 from lerim_jobs.projects import active_projects
 from lerim_jobs.providers import check_models
 
@@ -102,10 +101,7 @@ def drop(job_id: str | None, everything: bool, name: str | None, reason: str, as
 
 
 def _runs(state: State, job_id: str) -> bool:
-    line = find(state.store, JOBS, job_id)
-    if line is None:
-        raise BadInput(f"there is no job {job_id!r}: `lerim jobs list` shows them")
-    return line.finished_ms is None
+    return find_job(state, job_id).finished_ms is None
 
 
 def _lost(state: State, job_id: str | None, everything: bool, name: str | None) -> list[DeadSession]:
@@ -119,7 +115,7 @@ def _lost(state: State, job_id: str | None, everything: bool, name: str | None) 
 
 
 def _revive(state: State, job_id: str, *, as_json: bool) -> int:
-    from lerim_jobs.cli.jobs.control import tell_workers
+    from lerim_jobs.api.asking import tell_workers
 
     rows = quarantine.revive(state.store, job_id)
     tell_workers(state, rows)
@@ -132,25 +128,23 @@ def _revive(state: State, job_id: str, *, as_json: bool) -> int:
 
 
 def _sync_again(state: State, lost: list[DeadSession], *, no_wait: bool, timeout_s: float | None, as_json: bool) -> int:
-    from lerim_jobs.cli.jobs.asking import followed, new_request, send_hints
-    from lerim_jobs.cli.jobs.follow import show_result
+    from lerim_jobs.api.asking import attended, new_request, send_hints, tell_workers
+    from lerim_jobs.cli.jobs.follow import follow, show_result
 
     check_models(state.settings, state.env)
     streams = sorted({one.session.stream for one in lost})
     event = new_request(state, "sync", {"streams": streams}, scope="retry")
     new_id = ids.job_id("sync")
     if no_wait:
-        from lerim_jobs.cli.jobs.control import tell_workers
-
         tell_workers(state, quarantine.retry(state.store, lost, new_id, event).freed)
         emit({"job_id": new_id}) if as_json else print_line(new_id)
         return 0
 
     def begin(url: str) -> tuple[str, int]:
-        send_hints(url, quarantine.retry(state.store, lost, new_id, event).freed)
+        send_hints(state, url, quarantine.retry(state.store, lost, new_id, event).freed)
         return new_id, 0
 
-    return show_result(state, followed(state, begin, timeout_s), as_json=as_json)
+    return show_result(state, follow(attended(state, begin, timeout_s)), as_json=as_json)
 
 
 def _stage_line(one: quarantine.DeadStage) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lerim_jobs.cli.state import State
+from lerim_jobs.api.state import State
 from lerim_jobs.clock import iso
 from lerim_jobs.errors import StoreUnavailable
 from lerim_jobs.jobs.attempts import Attempt

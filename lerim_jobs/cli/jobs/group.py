@@ -8,17 +8,20 @@ from typing import Any
 import click
 import msgspec
 
+from lerim_jobs.api.state import find_job
 from lerim_jobs.cli.output import age, emit, json_option, print_line, table
-from lerim_jobs.cli.state import State, find_job, open_state
+from lerim_jobs.cli.state import open_lerim, open_state
 from lerim_jobs.clock import iso
-from lerim_jobs.jobs.line import JOBS, JobLine
-from lerim_jobs.jobs.pausing import paused, stands
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.log.codec import Recorded
-from lerim_jobs.log.projection import fold_all
 
 __all__ = ["jobs"]
 
+_LISTED = (
+    *("job_id", "kind", "status", "requested_at", "finished_at", "trace_id", "attempts"),
+    *("stages", "settled", "last_error", "error"),
+)
+"""The fixed fields of a job in `jobs list --json`."""
 
 _ELSEWHERE = {
     **{name: f"lerim_jobs.cli.jobs.control:{name}" for name in ("cancel", "pause", "resume")},
@@ -52,23 +55,14 @@ def jobs() -> None:
 @json_option
 def list_jobs(status: str | None, limit: int, as_json: bool) -> None:
     """Show the newest jobs first."""
-    state = open_state()
-    lines = sorted(_shown(state), key=lambda line: line.requested_ms, reverse=True)
-    chosen = [line for line in lines if status in (None, line.status)][:limit]
+    found = open_lerim().jobs(status=status, limit=limit)
     if as_json:
-        for line in chosen:
-            emit(_line(line))
+        for job in found:
+            emit({name: getattr(job, name) for name in _LISTED})
         return
     rows = [
-        (
-            line.job_id,
-            line.kind,
-            line.status,
-            age(line.requested_ms),
-            f"{line.settled}/{line.planned}",
-            line.error or "",
-        )
-        for line in chosen
+        (job.job_id, job.kind, job.status, age(job.requested_at), f"{job.settled}/{job.stages}", job.error or "")
+        for job in found
     ]
     table(("job", "kind", "status", "asked", "stages", "error"), rows, empty="No job was asked for yet: `lerim sync`.")
 
@@ -90,43 +84,11 @@ def show(job_id: str, as_json: bool) -> None:
 @json_option
 def watch(job_id: str, wait_timeout_s: float | None, as_json: bool) -> int:
     """Follow the job JOB_ID to its end."""
-    from lerim_jobs.cli.jobs.asking import forward_trace
     from lerim_jobs.cli.jobs.follow import follow, show_result
 
-    state = open_state()
-    find_job(state, job_id)
-    line = follow(state, job_id, timeout_s=wait_timeout_s)
-    forward_trace(state, line)
-    return show_result(state, line, as_json=as_json)
-
-
-def _shown(state: State) -> list[JobLine]:
-    """All jobs; one that a paused queue keeps from going on is shown as paused."""
-    lines, held = list(fold_all(state.store, JOBS).values()), paused(state.store)
-    if not held:
-        return lines
-    return [
-        msgspec.structs.replace(line, status="paused")
-        if line.finished_ms is None and stands(held, line.job_id, state.store.count_stages(line.job_id))
-        else line
-        for line in lines
-    ]
-
-
-def _line(line: JobLine) -> dict[str, Any]:
-    return {
-        "job_id": line.job_id,
-        "kind": line.kind,
-        "status": line.status,
-        "requested_at": iso(line.requested_ms),
-        "finished_at": iso(line.finished_ms),
-        "trace_id": line.trace_id,
-        "attempts": line.attempts,
-        "stages": line.planned,
-        "settled": line.settled,
-        "last_error": line.last_error,
-        "error": line.error,
-    }
+    lerim = open_lerim()
+    ended = follow(lerim.follow(job_id, timeout_s=wait_timeout_s, worker=False))
+    return show_result(lerim.state, ended, as_json=as_json)
 
 
 def _print_event(row: Recorded, as_json: bool) -> None:

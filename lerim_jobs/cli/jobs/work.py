@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import click
 
-from lerim_jobs.cli.jobs.asking import finish_job, run_job, sync_params
-from lerim_jobs.cli.output import json_option, note, print_line
-from lerim_jobs.cli.state import State, find_project, open_state, project_here
-from lerim_jobs.errors import EXIT_DONE, BadInput
-from lerim_jobs.jobs.line import JOBS, JobLine
+from lerim_jobs.api.lerim import Lerim
+from lerim_jobs.api.results import Job
+from lerim_jobs.cli.jobs.follow import print_asked, show_result, showing
+from lerim_jobs.cli.output import json_option, print_line
+from lerim_jobs.cli.state import open_lerim
+from lerim_jobs.errors import EXIT_DONE
+from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.log.projection import fold_all
 from lerim_jobs.projects import active_projects
 
@@ -61,42 +64,49 @@ def sync(
     as_json: bool,
 ) -> int:
     """Read new and grown sessions and turn them into memories."""
-    state = open_state()
-    params = sync_params(state, agent=agent, window=window, since=since, until=until)
-    params |= {"session_id": run_id, "force": force, "dry_run": dry_run}
-    if max_sessions:
-        params["max_sessions"] = max_sessions
-    if not active_projects(state.store):
-        note("No project is registered, so nothing will be extracted: `lerim project add PATH`.")
-    asks = not (yes or as_json or no_wait or dry_run) and sys.stdin.isatty() and _is_first_sync(state)
+    lerim = open_lerim()
+    look = partial(
+        lerim.sync,
+        agents=[one.strip() for one in (agent or "").split(",") if one.strip()],
+        window=window,
+        since=since,
+        until=until,
+        max_sessions=max_sessions,
+        session_id=run_id,
+        force=force,
+        dry_run=dry_run,
+    )
+    asks = not (yes or as_json or no_wait or dry_run) and sys.stdin.isatty() and _is_first_sync(lerim)
     if estimate or asks:
-        line = finish_job(state, "sync", {**params, "estimate": True}, timeout_s=wait_timeout_s)
-        if estimate or not line.result.get("estimate"):
-            return _show_estimate(state, line, as_json=as_json)
-        _show_estimate(state, line, as_json=False)
-        if line.result["estimate"]["sessions"] and not click.confirm("This is the first sync. Start it?", default=True):
+        with showing() as show:
+            job = look(estimate=True, timeout_s=wait_timeout_s, on_progress=show)
+        if estimate or not job.result.get("estimate"):
+            return _show_estimate(lerim, job, as_json=as_json)
+        _show_estimate(lerim, job, as_json=False)
+        if job.result["estimate"]["sessions"] and not click.confirm("This is the first sync. Start it?", default=True):
             return EXIT_DONE
-    return run_job(state, "sync", params, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json)
+    return _run(lerim, look, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json)
 
 
-def _is_first_sync(state: State) -> bool:
-    lines = fold_all(state.store, JOBS).values()
+def _is_first_sync(lerim: Lerim) -> bool:
+    """The first one that may extract something."""
+    if not active_projects(lerim.state.store):
+        return False
+    lines = fold_all(lerim.state.store, JOBS).values()
     return not any(line.kind == "sync" and not line.params.get("estimate") for line in lines)
 
 
-def _show_estimate(state: State, line: JobLine, *, as_json: bool) -> int:
-    from lerim_jobs.cli.jobs.follow import show_result
-
-    found = line.result.get("estimate")
+def _show_estimate(lerim: Lerim, job: Job, *, as_json: bool) -> int:
+    found = job.result.get("estimate")
     if as_json or not found:
-        return show_result(state, line, as_json=as_json)
+        return show_result(lerim.state, job, as_json=as_json)
     unknown = f"unknown: no price for {', '.join(found['unpriced_models'])}"
     cost = unknown if found["cost_usd"] is None else f"about ${found['cost_usd']:.4f}"
     print_line(
         f"{found['sessions']} sessions in {found['windows']} windows: about {found['model_calls']} calls, "
         f"{found['tokens_in']:,} tokens in, {found['tokens_out']:,} out; cost {cost}"
     )
-    budget = state.settings.budget
+    budget = lerim.state.settings.budget
     print_line(f"Caps: ${budget.per_job_usd:g} a job, ${budget.per_day_usd:g} a day ([budget] in config.toml).")
     return EXIT_DONE
 
@@ -110,14 +120,9 @@ def maintain(
     name: str | None, force: bool, dry_run: bool, no_wait: bool, wait_timeout_s: float | None, as_json: bool
 ) -> int:
     """Merge duplicates and archive what faded."""
-    state = open_state()
-    projects = [find_project(state, name).project_id] if name else list(active_projects(state.store))
-    if not projects:
-        raise BadInput("no project is registered: `lerim project add PATH`")
-    params = {"project_ids": projects, "force": force, "dry_run": dry_run}
-    return run_job(
-        state, "maintain", params, projects=projects, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json
-    )
+    lerim = open_lerim()
+    clean = partial(lerim.maintain, project=name, force=force, dry_run=dry_run)
+    return _run(lerim, clean, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json)
 
 
 @click.command()
@@ -136,15 +141,15 @@ def ask(
     as_json: bool,
 ) -> int:
     """Answer QUESTION from the memories, with citations."""
-    from lerim_jobs.sessions.secrets import redact
+    lerim = open_lerim()
+    answer = partial(lerim.ask, question, limit=limit, project=name, as_of=as_of)
+    return _run(lerim, answer, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json)
 
-    if not question.strip():
-        raise BadInput("the question is empty")
-    state = open_state()
-    project = find_project(state, name) if name else project_here(state)
-    params = {"question": redact(question)[0], "limit": limit, "project_id": project.project_id if project else None}
-    if as_of:
-        from lerim_jobs.memory.search.asof import as_of_ms
 
-        params["as_of_ms"] = as_of_ms(as_of)
-    return run_job(state, "ask", params, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json)
+def _run(lerim: Lerim, ask: Callable[..., Job], *, no_wait: bool, timeout_s: float | None, as_json: bool) -> int:
+    """Ask, and follow unless told otherwise."""
+    if no_wait:
+        return print_asked(ask(wait=False), as_json=as_json)
+    with showing() as show:
+        job = ask(timeout_s=timeout_s, on_progress=show)
+    return show_result(lerim.state, job, as_json=as_json)

@@ -10,8 +10,9 @@ import click
 import msgspec
 
 from lerim_jobs import __version__
+from lerim_jobs.api.state import State, find_memory, project_or_here
 from lerim_jobs.cli.output import emit, json_option, note, print_line
-from lerim_jobs.cli.state import State, find_memory, open_state, project_or_here
+from lerim_jobs.cli.state import open_state
 from lerim_jobs.errors import BadInput
 from lerim_jobs.log.events import MemoryKind
 from lerim_jobs.machine.identity import host_name
@@ -147,17 +148,17 @@ def bring_files(state: State, project_id: str) -> list[dict[str, str]]:
 
 
 def _done(state: State, memory: Memory, what: str, as_json: bool, **more: Any) -> None:
-    from lerim_jobs.cli.memory.shown import about_memory
+    from lerim_jobs.api.memories import as_shown
     from lerim_jobs.memory.stored import load_memories
 
     problems = bring_files(state, memory.project_id)
-    about = about_memory(state, load_memories(state.store, [memory.memory_id])[0])
+    (about,) = as_shown(state, load_memories(state.store, [memory.memory_id]))
     if as_json:
-        emit({**about, **more, "problems": problems})
+        emit({**msgspec.structs.asdict(about), **more, "problems": problems})
         return
-    print_line(f"{about['memory_id']} {what}: {about['title']}")
-    if about["path"]:
-        print_line(about["path"])
+    print_line(f"{about.memory_id} {what}: {about.title}")
+    if about.path:
+        print_line(about.path)
 
 
 def _text(given: str | None) -> str | None:

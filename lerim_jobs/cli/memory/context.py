@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import click
-import msgspec
 
 from lerim_jobs.cli.output import emit, json_option, note, print_line
-from lerim_jobs.cli.state import find_project, open_state, project_here
-from lerim_jobs.clock import now_ms
+from lerim_jobs.cli.state import open_lerim
 
 __all__ = ["context"]
 
@@ -23,22 +21,12 @@ def context(name: str | None, budget_tokens: int, as_json: bool) -> None:
 
     Outside of every registered project nothing is printed, so that a session-start hook may always run it.
     """
-    from lerim_jobs.memory.search.context import Context, compose, ranked
-    from lerim_jobs.memory.search.index import SearchIndex
-
-    state = open_state()
-    project = find_project(state, name) if name else project_here(state)
-    found = Context("", 0, [], 0)
-    if project is not None:
-        index = SearchIndex(state.home.search, state.store)
-        index.catch_up()
-        useful = ranked(index, project, now_ms=now_ms(), settings=state.settings.decay)
-        found = compose(state.store, project, useful, budget_tokens=budget_tokens) if useful else found
+    found = open_lerim().context(project=name, budget_tokens=budget_tokens)
     if as_json:
-        emit({"project": project.name if project else None, **msgspec.to_builtins(found)})
+        emit(found)
     elif found.markdown:
         print_line(found.markdown.rstrip("\n"))
-    elif project is None:
+    elif found.project is None:
         note("This folder is in no registered project: `lerim project add PATH`, or --project NAME.")
     else:
-        note(f"There are no memories of {project.name!r} yet: `lerim sync`.")
+        note(f"There are no memories of {found.project!r} yet: `lerim sync`.")

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
 import click
 
+from lerim_jobs.api.results import Memory
 from lerim_jobs.cli.memory import by_hand, transfer
 from lerim_jobs.cli.memory.history import history_command, undo_memory
 from lerim_jobs.cli.memory.redact import redact_command
 from lerim_jobs.cli.memory.show import show
-from lerim_jobs.cli.memory.shown import memory_json
 from lerim_jobs.cli.output import age, emit, json_option, note, table
-from lerim_jobs.cli.state import State, find_project, open_state
-from lerim_jobs.log.projection import fold_all
-from lerim_jobs.memory.files.states import files_of
-from lerim_jobs.memory.memory import Memory
-from lerim_jobs.projects import PROJECTS
-
-if TYPE_CHECKING:
-    from lerim_jobs.memory.search.index import SearchIndex
+from lerim_jobs.cli.state import open_lerim
 
 __all__ = ["memory"]
 
@@ -45,19 +35,8 @@ def list_memories(
     name: str | None, kind: str | None, everything: bool, as_of: str | None, limit: int, as_json: bool
 ) -> None:
     """Show memories, the newest first."""
-    from lerim_jobs.memory.search.index import newest_memories
-
-    state = open_state()
-    projects = [find_project(state, name).project_id] if name else None
-    if as_of:
-        then = _then(state, as_of, projects)
-        wanted = (one for one in then if (everything or one.status == "active") and kind in (None, one.kind))
-        found = sorted(wanted, key=lambda one: (-one.updated_ms, one.memory_id))[:limit]
-    else:
-        found = newest_memories(
-            _index(state), state.store, project_ids=projects, kind=kind, everything=everything, limit=limit
-        )
-    _print(state, found, as_json)
+    lerim = open_lerim()
+    _print(lerim.memories(project=name, kind=kind, everything=everything, as_of=as_of, limit=limit), as_json)
 
 
 @memory.command()
@@ -68,50 +47,17 @@ def list_memories(
 @json_option
 def search(query: str, name: str | None, as_of: str | None, limit: int, as_json: bool) -> None:
     """Find memories by their words, the best match first."""
-    from lerim_jobs.memory.search.index import search_memories
-
-    state = open_state()
-    projects = [find_project(state, name).project_id] if name else None
-    if as_of:
-        from lerim_jobs.memory.search.asof import MemoriesThen, as_of_ms
-
-        _print(state, MemoriesThen(state.store, as_of_ms(as_of), project_ids=projects).search(query, limit), as_json)
-        return
-    _print(state, search_memories(_index(state), state.store, query, project_ids=projects, limit=limit), as_json)
+    _print(open_lerim().search(query, project=name, as_of=as_of, limit=limit), as_json)
 
 
-def _index(state: State) -> SearchIndex:
-    from lerim_jobs.memory.search.index import SearchIndex
-
-    index = SearchIndex(state.home.search, state.store)
-    index.catch_up()
-    return index
-
-
-def _then(state: State, as_of: str, projects: list[str] | None) -> Iterable[Memory]:
-    from lerim_jobs.memory.search.asof import as_of_ms, memories_at
-
-    return memories_at(state.store, as_of_ms(as_of), project_ids=projects).values()
-
-
-def _print(state: State, memories: Iterable[Memory], as_json: bool) -> None:
-    memories, projects = list(memories), fold_all(state.store, PROJECTS)
-    files = files_of(state.store, [one.memory_id for one in memories])
-    found = [memory_json(one, projects, files) | {"updated_ms": one.updated_ms} for one in memories]
+def _print(memories: list[Memory], as_json: bool) -> None:
     if as_json:
-        for one in found:
-            emit({key: value for key, value in one.items() if key != "updated_ms"})
+        for one in memories:
+            emit(one)
         return
     rows = [
-        (
-            one["memory_id"][:8],
-            one["kind"],
-            one["project"],
-            f"{one['confidence']:.2f}",
-            age(one["updated_ms"]),
-            one["title"],
-        )
-        for one in found
+        (one.memory_id[:8], one.kind, one.project, f"{one.confidence:.2f}", age(one.updated_at), one.title)
+        for one in memories
     ]
     table(("id", "kind", "project", "conf.", "changed", "title"), rows, empty="No memory was found.")
     if rows:

@@ -9,12 +9,11 @@ from typing import Any
 import click
 import msgspec
 
+from lerim_jobs.api.state import State, find_job, find_memory
 from lerim_jobs.cli.output import emit, json_option, note, print_line, table
-from lerim_jobs.cli.state import State, find_memory, open_state
+from lerim_jobs.cli.state import open_state
 from lerim_jobs.clock import iso
 from lerim_jobs.errors import EXIT_DONE, EXIT_PARTIAL, BadInput, JobsError
-from lerim_jobs.jobs.line import JOBS
-from lerim_jobs.log.projection import find
 from lerim_jobs.memory.history.undo import Undo, UndoPlan, of_job, of_memory, undo
 from lerim_jobs.memory.stored import memory_stream
 
@@ -55,10 +54,11 @@ def undo_memory(memory_id: str, to_version: int | None, as_json: bool) -> int:
     Undoing a merge at the memory that survived brings those back that went into it.
     """
     state = open_state()
-    found = find_memory(state, memory_id)
-    full_id = found.memory_id
-    publish_quietly(state, [found.project_id])
-    return _undo(state, lambda: of_memory(state.store, full_id, to_version=to_version), dry_run=False, as_json=as_json)
+    one = find_memory(state, memory_id)
+    publish_quietly(state, [one.project_id])
+    return _undo(
+        state, lambda: of_memory(state.store, one.memory_id, to_version=to_version), dry_run=False, as_json=as_json
+    )
 
 
 @click.command("undo")
@@ -72,9 +72,7 @@ def undo_job(job_id: str, dry_run: bool, as_json: bool) -> int:
     """
     state = open_state()
     if not job_id.startswith("undo-"):
-        line = find(state.store, JOBS, job_id)
-        if line is None:
-            raise BadInput(f"there is no job {job_id!r}: `lerim jobs list` shows them")
+        line = find_job(state, job_id)
         if line.finished_ms is None:
             raise BadInput(f"job {job_id!r} is {line.status}: it can be undone when it has ended")
     touched = {one.project_id for one in of_job(state.store, job_id).lines}

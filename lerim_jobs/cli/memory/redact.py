@@ -7,9 +7,10 @@ import sys
 import click
 import msgspec
 
+from lerim_jobs.api.state import find_memory
 from lerim_jobs.cli.memory.history import publish_quietly
 from lerim_jobs.cli.output import emit, json_option, note, print_line
-from lerim_jobs.cli.state import find_memory, open_state
+from lerim_jobs.cli.state import open_state
 from lerim_jobs.errors import EXIT_DONE, EXIT_PARTIAL, BadInput
 
 __all__ = ["redact_command"]

@@ -7,19 +7,16 @@ from typing import Any
 import click
 import msgspec
 
+from lerim_jobs.api.results import Memory, ShownMemory
 from lerim_jobs.cli.output import emit, json_option, note, print_line
-from lerim_jobs.cli.state import find_memory, open_state
+from lerim_jobs.cli.state import open_lerim
 from lerim_jobs.clock import iso
-from lerim_jobs.log.events import MemoryAccessed
-from lerim_jobs.log.projection import fold_all
 from lerim_jobs.memory import wording
-from lerim_jobs.memory.files.states import files_of
-from lerim_jobs.memory.history.provenance import Call, Decision, Origin, origins
-from lerim_jobs.memory.memory import Memory
-from lerim_jobs.projects import PROJECTS, project_stream
+from lerim_jobs.memory.history.provenance import Call, Decision, Origin
 
 __all__ = ["show"]
 
+_SHOWN = (*Memory.__struct_fields__, "reason", "by_hand")
 _TURN_CHARS = 150
 _MOST_ORIGINS = 3
 
@@ -30,39 +27,32 @@ _MOST_ORIGINS = 3
 @json_option
 def show(memory_id: str, full: bool, as_json: bool) -> None:
     """Show the memory MEMORY_ID and where it came from: who said it, the call that kept it, the decision that placed it."""
-    from lerim_jobs.cli.memory.shown import memory_json
-
-    state = open_state()
-    one = find_memory(state, memory_id)
-    # Looking at a memory is using it: its decay starts anew.
-    state.store.append(project_stream(one.project_id), [MemoryAccessed(one.project_id, [one.memory_id])])
-    about = memory_json(one, fold_all(state.store, PROJECTS), files_of(state.store, [one.memory_id]))
-    found = origins(state.store, one)
+    one = open_lerim().show(memory_id)
     if as_json:
-        emit({**about, "reason": one.reason, "by_hand": one.by_hand, "origins": [_json(origin) for origin in found]})
+        emit({**{name: getattr(one, name) for name in _SHOWN}, "origins": [_json(origin) for origin in one.origins]})
         return
     title = wording.line(one.title)
     print_line(f"{title}\n{'-' * len(title)}")
     if one.body != one.title:
         print_line(wording.text(one.body))
-    print_line(f"\n{_state(one, about)}\n{about['path'] or 'not published as a file yet'}")
-    for origin in found if full else found[-_MOST_ORIGINS:]:
+    print_line(f"\n{_state(one)}\n{one.path or 'not published as a file yet'}")
+    for origin in one.origins if full else one.origins[-_MOST_ORIGINS:]:
         print_line()
         _print_origin(origin, full=full)
-    if len(found) > _MOST_ORIGINS and not full:
-        note(f"{len(found) - _MOST_ORIGINS} older quotes are not shown: --full shows them.")
-    if not found:
+    if len(one.origins) > _MOST_ORIGINS and not full:
+        note(f"{len(one.origins) - _MOST_ORIGINS} older quotes are not shown: --full shows them.")
+    if not one.origins:
         print_line("\nIt was written by hand: no session proves it." if one.by_hand else "\nNo quote proves it.")
 
 
-def _state(one: Memory, about: dict[str, Any]) -> str:
+def _state(one: ShownMemory) -> str:
     tags = f"; {', '.join(one.tags)}" if one.tags else ""
     into = f" into {one.merged_into}" if one.merged_into else ""
     why = f" ({wording.line(one.reason, limit=300)})" if one.status != "active" and one.reason else ""
     hand = ", edited by hand" if one.by_hand else ""
     return (
         f"{one.memory_id}: {one.kind}, {one.status}{into}{why}{hand}; confidence {one.confidence:.2f}; "
-        f"project {about['project']}; changed {about['updated_at']}{tags}"
+        f"project {one.project}; changed {one.updated_at}{tags}"
     )
 
 

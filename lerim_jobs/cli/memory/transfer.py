@@ -8,9 +8,10 @@ from typing import Any
 import click
 import msgspec
 
+from lerim_jobs.api.state import State, find_project, project_or_here
 from lerim_jobs.cli.memory.by_hand import bring_files, by_whom
 from lerim_jobs.cli.output import emit, json_option, note, print_line
-from lerim_jobs.cli.state import State, find_project, open_state, project_or_here
+from lerim_jobs.cli.state import open_state
 from lerim_jobs.errors import BadInput
 from lerim_jobs.memory.memory import Memory
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from lerim_jobs.api.state import State
 from lerim_jobs.cli.output import emit, json_option, note, print_line, table
-from lerim_jobs.cli.state import State, open_state
+from lerim_jobs.cli.state import open_state
 from lerim_jobs.config import Agent
 from lerim_jobs.errors import BadInput
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import click
 
 from lerim_jobs import ids
+from lerim_jobs.api.state import State, spans_of
 from lerim_jobs.cli.output import emit, json_option, note, print_line
-from lerim_jobs.cli.state import State, open_state, spans_of
+from lerim_jobs.cli.state import open_lerim
 from lerim_jobs.errors import EXIT_FAILED
 from lerim_jobs.jobs.line import JOBS, JobLine
 from lerim_jobs.log.events import ProjectAdded
@@ -33,20 +34,22 @@ __all__ = ["demo"]
 @json_option
 def demo(keep: bool, as_json: bool) -> int:
     """Sync three sample sessions with the offline model and show memories, counts and the trace."""
-    from lerim_jobs.cli.jobs.asking import run_job, sync_params
+    from lerim_jobs.cli.jobs.follow import show_result, showing
 
     folder = Path(tempfile.mkdtemp(prefix="lerim-demo-"))
     try:
         with _environment(folder):
             project = _project(folder)
-            state = open_state()
+            lerim = open_lerim()
+            state = lerim.state
             project_id = ids.derived("project", host_name(), str(project))
             added = ProjectAdded(project_id, project.name, str(project), host_name())
             state.store.append(project_stream(project_id), [added], expected=0)
-            params = sync_params(state, window="all")
             if not as_json:
                 print_line("Three sessions of a lamp shop, read by the offline model (rules, no key, no network):\n")
-            code = run_job(state, "sync", params, no_wait=False, timeout_s=60, as_json=as_json)
+            with showing() as show:
+                job = lerim.sync(window="all", timeout_s=60, on_progress=show)
+            code = show_result(state, job, as_json=as_json)
             healthy = _show(state, as_json=as_json)
             return code if healthy else EXIT_FAILED
     finally:

@@ -9,8 +9,9 @@ from typing import Any
 import click
 import msgspec
 
+from lerim_jobs.api.state import State, project_here
 from lerim_jobs.cli.output import emit, json_option, note, print_line, table
-from lerim_jobs.cli.state import State, open_state, project_here
+from lerim_jobs.cli.state import open_state
 from lerim_jobs.config import ROLES, RoleName, load_with_sources
 from lerim_jobs.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 from lerim_jobs.providers import ModelChoice, RoleChoice, resolve
@@ -45,17 +46,18 @@ def models(ctx: click.Context, as_json: bool) -> int:
 @json_option
 def check(wait_timeout_s: float | None, as_json: bool) -> int:
     """Ask the model of each role for one word, and show who answered."""
-    from lerim_jobs.cli.jobs.asking import finish_job
+    from lerim_jobs.api.asking import attended, new_job
+    from lerim_jobs.cli.jobs.follow import follow
 
     state = open_state()
-    line = finish_job(state, "check", {}, timeout_s=wait_timeout_s)
-    results: dict[str, dict[str, Any]] = line.result.get("roles", {})
+    job = follow(attended(state, new_job(state, "check", {}), wait_timeout_s))
+    results: dict[str, dict[str, Any]] = job.result.get("roles", {})
     for role, result in results.items() if as_json else ():
         emit({"role": role, **result})
     if not as_json:
         headings = ("role", "asked", "answered", "ms", "tokens", "outcome")
         table(
-            headings, [_check_row(role, one) for role, one in results.items()], empty=line.error or "nothing came back"
+            headings, [_check_row(role, one) for role, one in results.items()], empty=job.error or "nothing came back"
         )
     return EXIT_DONE if results and all(one["ok"] for one in results.values()) else EXIT_FAILED
 

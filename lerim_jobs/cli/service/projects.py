@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from lerim_jobs import ids
+from lerim_jobs.api.state import find_project
 from lerim_jobs.cli.output import emit, json_option, note, print_line, table
-from lerim_jobs.cli.state import find_project, open_state
+from lerim_jobs.cli.state import open_state
 from lerim_jobs.errors import BadInput
 from lerim_jobs.log.events import ProjectAdded, ProjectRemoved
 from lerim_jobs.log.projection import find

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from lerim_jobs.api.state import State, find_job, project_here, spans_of
 from lerim_jobs.cli.output import age, coloured, emit, json_option, note, print_line, table
-from lerim_jobs.cli.state import State, find_job, open_state, project_here, spans_of
+from lerim_jobs.cli.state import open_state
 from lerim_jobs.clock import iso, now_ns
 from lerim_jobs.config import load_with_sources
 from lerim_jobs.errors import BadInput
