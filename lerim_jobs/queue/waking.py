@@ -21,13 +21,15 @@ __all__ = ["WakingBroker"]
 
 _LOOK_ANYWAY_S = 5.0
 _LISTEN_S = 20.0
-_RECONNECT_S = 1.0
 
 
 class WakingBroker(RedisBroker):
-    """A Redis broker whose consumers are woken. `poll_s` is how often they look while they cannot be woken."""
+    """A Redis broker whose consumers are woken. `poll_s` is how often they look while they cannot be woken, `reconnect_s` the
+    wait before it listens again.
+    """
 
     poll_s = 0.1
+    reconnect_s = 1.0
 
     def __init__(self, **options: Any) -> None:
         self.listening = threading.Event()
@@ -74,7 +76,7 @@ class WakingBroker(RedisBroker):
                         self._hear(feed.get_message(timeout=_LISTEN_S))
             except (redis.RedisError, OSError):
                 self.listening.clear()
-                time.sleep(_RECONNECT_S)
+                time.sleep(self.reconnect_s)
 
     def _hear(self, message: dict[str, Any] | None) -> None:
         if message is None:

@@ -127,7 +127,7 @@ def running(world: World) -> list[str]:
     """Stages that some worker holds."""
     store = SqliteStore(world.home.log)
     try:
-        return [row.stage for row in store.due_stages() if row.state == "running"]
+        return [row.stage for row in store.running_stages()]
     finally:
         store.close()
 

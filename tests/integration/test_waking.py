@@ -16,7 +16,6 @@ from lerim_jobs import config
 from lerim_jobs.log.store import StageRow
 from lerim_jobs.machine import embedded
 from lerim_jobs.paths import Home
-from lerim_jobs.queue import waking
 from lerim_jobs.queue.broker import connect, send
 from lerim_jobs.queue.waking import WakingBroker
 from tests.waiting import until
@@ -94,9 +93,9 @@ def test_a_full_consumer_fetches_as_soon_as_there_is_room(home: Home) -> None:
     assert 0.2 < time.monotonic() - begin < 2
 
 
-def test_after_redis_was_away_consumers_are_woken_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waking, "_RECONNECT_S", 0.05)
+def test_after_redis_was_away_consumers_are_woken_again(home: Home) -> None:
     broker = broker_of(home)
+    broker.reconnect_s = 0.05
     broker.listen()
     until(broker.listening.is_set, 5, what="listening")
     worker = Worker(broker)
