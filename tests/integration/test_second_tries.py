@@ -32,8 +32,8 @@ def run(folder: Path, *unlucky: str, passes: bool = True) -> tuple[int, list[str
     """Exit status and record of a run with tests that fail at their first try, and another one."""
     (folder / "pytest.ini").write_text("[pytest]\n", "utf-8")
     (folder / "test_luck.py").write_text(TESTS.format(unlucky=list(unlucky), passes=passes), "utf-8")
-    command = [sys.executable, "-m", "tests.second_tries"]
-    done = subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(REPOSITORY)}, check=False, timeout=60)
+    env = {"PYTHONPATH": str(REPOSITORY), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p xdist"}
+    done = subprocess.run([sys.executable, "-m", "tests.second_tries"], cwd=folder, env=env, check=False, timeout=120)
     record = folder / ".second-tries.txt"
     return done.returncode, record.read_text("utf-8").splitlines() if record.exists() else []
 
