@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Where it is set, each process of a test run would compile the model libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -17,6 +19,10 @@ demo: install ## Run a real sync of the sample sessions with the offline model a
 
 test: install ## Everything: format, lint, types, import rules, tests
 	@VENV="$(VENV)" sh .ci/check
+
+# In memory where that can be had: no test of these pulls the plug, and disks that others use make thousands of fsyncs slow.
+test-unit: install ## Unit and contract tests alone, in seconds
+	@$(if $(wildcard /dev/shm/.),TMPDIR=/dev/shm) $(BIN)/python -m pytest -q -n 2 tests/unit tests/contracts
 
 test-sessions: install ## Run every session of the folder LERIM_TEST_SESSIONS through index, windows and sync
 	@test -n "$(LERIM_TEST_SESSIONS)" || { echo "set LERIM_TEST_SESSIONS to a folder of sessions" >&2; exit 2; }
@@ -50,6 +56,9 @@ bench-idle: install ## Print what everything costs while idle, over LERIM_BENCH_
 drill: install ## Ten minutes of faults in a sandbox, then the audit: six zeros (SEED=n draws the same faults)
 	@$(BIN)/lerim drill --minutes 10 --faults 300 $(if $(SEED),--seed $(SEED))
 
+drill-sabotage: install ## A drill of workers without fence and quote check, which must find both missing
+	@LERIM_TEST_SABOTAGE=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/e2e/test_drill.py -k missing
+
 bench-compare: install ## Durable stages a second beside bare dramatiq and DBOS, which gets a virtual environment of its own
 	@test -x $(VENV)-dbos/bin/python || $(PYTHON) -m venv $(VENV)-dbos
 	@$(BIN)/uv pip install -q --python $(VENV)-dbos/bin/python dbos==3.4.0
@@ -65,4 +74,4 @@ lock: install ## Lock the dependencies again, with hashes and without index addr
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .venv-backends .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help install demo test test-sessions test-backends cycles docs bench bench-search bench-idle bench-compare bench-big drill eval lock clean
+.PHONY: help install demo test test-unit test-sessions test-backends cycles docs bench bench-search bench-idle bench-compare bench-big drill drill-sabotage eval lock clean

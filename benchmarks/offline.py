@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from workers.models.cues import candidates
+from workers.cues import candidates
 
 __all__ = ["Score", "score"]
 

@@ -27,7 +27,17 @@ from lerim_jobs.memory.stored import memory_stream
 from lerim_jobs.sessions.session import session_stream
 from lerim_jobs.sessions.transcript import Segment, Turn, encode, find_quote
 
-__all__ = ["CUTS", "Asked", "Recall", "labelled_memories", "labelled_turns", "locomo", "recall", "turns_index"]
+__all__ = [
+    "CUTS",
+    "Asked",
+    "Recall",
+    "ids_by",
+    "labelled_memories",
+    "labelled_turns",
+    "locomo",
+    "recall",
+    "turns_index",
+]
 
 LABELLED = Path(__file__).resolve().parents[1] / "tests" / "labelled" / "search.toml"
 CUTS = (1, 5, 10, 20)
@@ -61,7 +71,7 @@ def main() -> None:
     rows.append(("own sessions, turns", labelled_turns()))
     if path := os.environ.get("LERIM_LOCOMO"):
         index, asked = locomo(Path(path))
-        rows.append(("LoCoMo, evidence turns", recall(asked, _ids_by(index))))
+        rows.append(("LoCoMo, evidence turns", recall(asked, ids_by(index))))
     for name, found in rows:
         print(f"{name:<24}  {found}")
     if not path:
@@ -102,18 +112,19 @@ def labelled_memories(place: Path) -> Recall:
     return found
 
 
-def labelled_turns() -> Recall:
+def labelled_turns(*, neighbours: int = 1) -> Recall:
     """The turns themselves, each with its neighbours, as the transcripts have them."""
     index = turns_index()
     asked: list[Asked] = []
     for session in _sessions():
         turns = _turns(session["turns"])
-        index.put(_documents("shop", [(f"{session['id']}:{turn.n}", turn.text, "") for turn in turns]))
+        said = [(f"{session['id']}:{turn.n}", turn.text, "") for turn in turns]
+        index.put(_documents("shop", said, neighbours=neighbours))
         quotes = {memory["title"]: memory["quote"] for memory in session["memory"]}
         for question in session["question"]:
             turn = _turn_of(turns, question.get("says") or quotes[question["memory"]])
             asked.append(Asked(question["asks"], frozenset({f"{session['id']}:{turn.n}"}), "shop"))
-    return recall(asked, _ids_by(index))
+    return recall(asked, ids_by(index))
 
 
 def _sessions() -> list[dict[str, Any]]:
@@ -156,15 +167,17 @@ def turns_index() -> SearchIndex:
     return SearchIndex(None)
 
 
-def _documents(project_id: str, turns: Sequence[tuple[str, str, str]]) -> Iterator[Document]:
-    """Turns as (id, text, when); each is found by its own words, those of its two neighbours, and when it was said."""
+def _documents(project_id: str, turns: Sequence[tuple[str, str, str]], *, neighbours: int = 1) -> Iterator[Document]:
+    """Turns as (id, text, when); each is found by its own words, those of its neighbours at both sides, and when it was said."""
     for n, (turn_id, text, when) in enumerate(turns):
-        around = [turns[at][1] for at in (n - 1, n + 1) if 0 <= at < len(turns)]
+        near = range(max(0, n - neighbours), min(len(turns), n + neighbours + 1))
+        around = [turns[at][1] for at in near if at != n]
         memory = Memory(turn_id, project_id, "insight", "", f"{text}\n{when}", 1.0, 1, n, n, n)
         yield Document(memory, "\n".join(around))
 
 
-def _ids_by(index: SearchIndex) -> Callable[[Asked, int], list[str]]:
+def ids_by(index: SearchIndex) -> Callable[[Asked, int], list[str]]:
+    """A search for the ids of turns."""
     return lambda one, limit: [
         hit.memory_id for hit in index.search(one.question, project_ids=[one.project_id], limit=limit)
     ]

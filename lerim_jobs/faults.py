@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +82,6 @@ def skew_ms() -> int:
         return 0
 
 
-@cache
 def _folder() -> Path | None:
     given = os.environ.get(VARIABLE)
     return Path(given) if given else None

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lerim_jobs.jobs.ending import Ended
 from lerim_jobs.tracing.export.sink import Sink
 from workers import __main__ as workers
 from workers import runner
@@ -34,8 +35,9 @@ def _bug(folder: Path) -> None:
     run = finish.run
 
     def buggy(ctx: Any) -> Any:
-        if _first(folder / ctx.job.job_id):
-            raise ValueError(f"cannot count {[stage.output for stage in ctx.job.family('extract')]}")
+        if _first(folder / ctx.job_id):
+            found = list(Ended(ctx.store, ctx.job_id, ctx.request).outputs("extract"))
+            raise ValueError(f"cannot count {found}")
         return run(ctx)
 
     finish.run = buggy

@@ -6,6 +6,7 @@ import os
 import signal
 from typing import Any
 
+from lerim_jobs.jobs import sweep
 from lerim_jobs.kinds import all_stages
 from tests.killing_worker import work_for_ever
 from workers.models import extraction
@@ -23,6 +24,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return extract(models, text, **options)
 
+    sweep.SWEEP_S = 0.3  # what died is found sooner
     extraction.extract = poisoned  # type: ignore[assignment]
     work_for_ever()
 

@@ -4,7 +4,7 @@ A worker spends four seconds of CPU on importing model libraries, which says not
 as real as one started anew: it has its own pid, session, environment, output and exit status, and can be killed. Tests of
 start-up, supervision and honcho start the real command instead.
 
-`python -m tests.zygote SOCKET` is the process that forks; `fork` asks it.
+`python -m tests.zygote SOCKET` is the process that forks; `fork` and `run` ask it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import IO, Any
 
 from tests.waiting import until
 
-__all__ = ["Forked", "fork", "mark"]
+__all__ = ["Forked", "fork", "mark", "run"]
 
 _PR_SET_NAME = 15
 
@@ -90,6 +90,16 @@ def fork(
         connection.sendall(body)
         answers = connection.makefile("rb")
     return Forked(module, answers, int(answers.readline()))
+
+
+def run(
+    module: str, arguments: Sequence[str], env: Mapping[str, str], *, cwd: Path, timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    """`fork`, to its end. Raises subprocess.TimeoutExpired."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        code = fork(module, arguments, env, cwd=cwd, out=out, err=err).wait(timeout_s)
+        said = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (out, err)]
+    return subprocess.CompletedProcess(arguments, code, *said)
 
 
 def mark(home: str) -> str:

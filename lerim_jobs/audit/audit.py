@@ -45,17 +45,18 @@ def audit(
     *,
     patience_s: float = _PATIENCE_S,
     grace_s: float = 60.0,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> Audit:
     """Read-only, and safe while workers run: what is wrong now and right a moment later was only in motion.
 
-    Every breach must stand for `patience_s`; without any the answer comes at once.
+    Every breach must stand for `patience_s`, in which `sleep` is called between looks; without any the answer comes at once.
     """
 
     def place() -> Place:
         running = bool(workers_running(home))
         return Place(home, store, settings, env, host_name(), workers_run=running, grace_s=grace_s)
 
-    return Audit([_settled(look, place, patience_s) for look in _LOOKS])
+    return Audit([_settled(look, place, patience_s, sleep) for look in _LOOKS])
 
 
 def to_json(found: Audit) -> dict[str, Any]:
@@ -69,12 +70,14 @@ def to_json(found: Audit) -> dict[str, Any]:
     }
 
 
-def _settled(look: Callable[[Place], Zero], place: Callable[[], Place], patience_s: float) -> Zero:
+def _settled(
+    look: Callable[[Place], Zero], place: Callable[[], Place], patience_s: float, sleep: Callable[[float], object]
+) -> Zero:
     zero = look(place())
     standing = {breach.id for breach in zero.breaches}
     until = time.monotonic() + patience_s
     while standing and time.monotonic() < until:
-        time.sleep(min(_LOOK_EVERY_S, max(0.0, until - time.monotonic())))
+        sleep(min(_LOOK_EVERY_S, max(0.0, until - time.monotonic())))
         zero = look(place())
         standing &= {breach.id for breach in zero.breaches}
     return msgspec.structs.replace(zero, breaches=[one for one in zero.breaches if one.id in standing])

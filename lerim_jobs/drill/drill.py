@@ -36,18 +36,21 @@ _SAY_EVERY_S = 10.0
 _MODEL_DELAY_S = 0.25
 _GRACE_S = 5.0
 _START_S = 180.0
-_SETTLE_S = 180.0
 
 Say = Callable[[str], None]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How long and how hard. `faults` spread over `seconds`; the end waits for the last of them."""
+    """How long and how hard. `faults` spread over `seconds`; the end waits for the last of them.
+
+    Within `settle_s` behind the last fault everything that was asked for has to come to an end.
+    """
 
     seconds: float
     faults: int
     seed: int
     kinds: Sequence[str] = ()
+    settle_s: float = 180.0
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -81,7 +84,7 @@ def run(sandbox: Sandbox, server: ModelServer, plan: Plan, say: Say) -> Report:
         _wait_for_workers(sandbox, say)
         _break_things(sandbox, traffic, injection, plan, say)
         injection.calm()
-        open_jobs = _settle(sandbox, traffic, say)
+        open_jobs = _settle(sandbox, traffic, say, plan.settle_s)
         # What the stopped workers would say is gone with them, so the first look is at the living system.
         first = audit(sandbox.home, sandbox.store, sandbox.settings, sandbox.env, grace_s=_GRACE_S)
     finally:
@@ -128,13 +131,13 @@ def _break_things(sandbox: Sandbox, traffic: Traffic, injection: Injection, plan
         time.sleep(_TICK_S)
 
 
-def _settle(sandbox: Sandbox, traffic: Traffic, say: Say) -> list[str]:
+def _settle(sandbox: Sandbox, traffic: Traffic, say: Say, limit_s: float) -> list[str]:
     """No more faults: everything that was asked for must come to an end. Returns what did not."""
     say("         no more faults: waiting until all is quiet")
     sandbox.keep_up(say)
     traffic.last_sync()
     begin = quiet_since = said = time.monotonic()
-    while time.monotonic() - begin < _SETTLE_S:
+    while time.monotonic() - begin < limit_s:
         sandbox.keep_up(say)
         now = time.monotonic()
         busy = any(one.poll() is None for one in sandbox.commands)

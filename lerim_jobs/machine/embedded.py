@@ -28,12 +28,21 @@ from lerim_jobs.machine.termination import Known, end
 from lerim_jobs.paths import Home
 from lerim_jobs.queue.broker import safe_url
 
-__all__ = ["RedisAddress", "Servers", "address", "ensure", "hold", "servers", "stop"]
+__all__ = ["Patience", "RedisAddress", "Servers", "address", "ensure", "hold", "servers", "stop"]
 
 _log = logging.getLogger(__name__)
 _MAX_SOCKET_BYTES = 100
-_PATIENCE_S = 3.0
-_STOP_S = 5.0
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How long our server may take: to answer, to answer while it is only slow (it loads its data), and to stop."""
+
+    answer_s: float = server.ANSWER_S
+    slow_s: float = 3.0
+    stop_s: float = 5.0
+
+
+_PATIENCE = Patience()
 
 
 class RedisAddress(msgspec.Struct, frozen=True):
@@ -66,16 +75,16 @@ def address(home: Home, settings: Settings) -> str:
     return settings.queue.redis_url or server.url(record.socket if record else _socket_path(home))
 
 
-def ensure(home: Home, settings: Settings, env: Mapping[str, str]) -> RedisAddress:
+def ensure(home: Home, settings: Settings, env: Mapping[str, str], *, patience: Patience = _PATIENCE) -> RedisAddress:
     """Reach the configured Redis, or make sure that ours runs. Raises QueueUnavailable with what to do."""
     if url := settings.queue.redis_url:
         _reach(url)
         return RedisAddress(url, embedded=False)
-    if record := _ours(home):
+    if record := _ours(home, patience):
         return RedisAddress(server.url(record.socket), embedded=True)
     with exclusive(home.run / "redis.lock"):
         home.ensure()
-        if record := _ours(home) or _recover(home):
+        if record := _ours(home, patience) or _recover(home, patience):
             return RedisAddress(server.url(record.socket), embedded=True)
         record = _start(home, env)
     return RedisAddress(server.url(record.socket), embedded=True, started=True)
@@ -119,29 +128,29 @@ def _stop(home: Home) -> bool:
     if record is None:
         _remove_private_folder(_socket_path(home))
         return False
-    ended = end([Known(record.pid, record.start)], limit_s=_STOP_S)
+    ended = end([Known(record.pid, record.start)], limit_s=_PATIENCE.stop_s)
     for leftover in (Path(record.socket), _record_file(home), home.run / "redis.pid"):
         leftover.unlink(missing_ok=True)
     _remove_private_folder(Path(record.socket))
     return bool(ended.stopped or ended.killed)
 
 
-def _ours(home: Home) -> _Record | None:
+def _ours(home: Home, patience: Patience) -> _Record | None:
     """The recorded server, if it answers as the one that we started."""
     record = _read(home)
-    answer = server.ask(record.socket) if record else None
+    answer = server.ask(record.socket, answer_s=patience.answer_s) if record else None
     return record if answer and record and answer.run_id == record.run_id else None
 
 
-def _recover(home: Home) -> _Record | None:
+def _recover(home: Home, patience: Patience) -> _Record | None:
     """Find a server of ours after all, or make way for a new one."""
     record, socket = _read(home), _socket_path(home)
-    if record and (patient := _wait_for(home, record)):
-        return patient
+    if record and (slow := _wait_for(home, record, patience)):
+        return slow
     if record:
         # A server that runs and does not answer would share the data folder with the new one.
-        end([Known(record.pid, record.start)], limit_s=_STOP_S)
-    if server.ask(socket) is None:
+        end([Known(record.pid, record.start)], limit_s=patience.stop_s)
+    if server.ask(socket, answer_s=patience.answer_s) is None:
         socket.unlink(missing_ok=True)
         return None
     if adopted := _adopt(home, socket):
@@ -149,13 +158,13 @@ def _recover(home: Home) -> _Record | None:
     raise QueueUnavailable(f"another Redis answers on {str(socket)!r}: stop it, or set LERIM_REDIS_URL")
 
 
-def _wait_for(home: Home, record: _Record) -> _Record | None:
+def _wait_for(home: Home, record: _Record, patience: Patience) -> _Record | None:
     """Give a server that is only slow a moment, for example while it loads its data."""
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + patience.slow_s
     while (
         time.monotonic() < deadline and Path(record.socket).exists() and identity.still_runs(record.pid, record.start)
     ):
-        if found := _ours(home):
+        if found := _ours(home, patience):
             return found
         time.sleep(0.05)
     return None

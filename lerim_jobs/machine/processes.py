@@ -51,8 +51,6 @@ WATCHED_PID = "LERIM_WATCHED_PID"
 TEMPORARY = "LERIM_TEMPORARY_WORKER"
 """Environment variable, `1` in a worker that lives as long as one command: other commands must not count on it."""
 
-_BOOT_S = 90.0
-_STOP_S = 10.0
 _HARD_EXIT_S = 10.0
 _WATCH_EVERY_S = 0.5
 
@@ -115,8 +113,11 @@ def schedulers_running(home: Home) -> list[ProcessInfo]:
 class TemporaryWorker:
     """A worker that lives as long as one command. `restart` starts another when it died."""
 
-    def __init__(self, home: Home, env: Mapping[str, str], command: Sequence[str]) -> None:
+    def __init__(
+        self, home: Home, env: Mapping[str, str], command: Sequence[str], *, boot_s: float, stop_s: float
+    ) -> None:
         self._home, self._command = home, list(command)
+        self._boot_s, self._stop_s = boot_s, stop_s
         self._env = {**env, WATCH_PARENT: "1", WATCHED_PID: str(os.getpid()), TEMPORARY: "1"}
         self._process = self._start()
 
@@ -132,7 +133,7 @@ class TemporaryWorker:
 
     def wait_ready(self) -> None:
         """Wait until its child is on the list. Raises QueueUnavailable when it ends or takes too long."""
-        deadline = time.monotonic() + _BOOT_S
+        deadline = time.monotonic() + self._boot_s
         while not self._registered():
             if self.died or time.monotonic() > deadline:
                 log = self._home.logs / "worker.log"
@@ -145,9 +146,9 @@ class TemporaryWorker:
         if not self.died:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_STOP_S)
+                self._process.wait(self._stop_s)
         self._process.kill()
-        self._process.wait(_STOP_S)
+        self._process.wait(self._stop_s)
         end(children, limit_s=1.0)
 
     def _registered(self) -> list[Known]:
@@ -172,10 +173,17 @@ class TemporaryWorker:
 
 @contextmanager
 def temporary_worker(
-    home: Home, settings: Settings, env: Mapping[str, str], *, command: Sequence[str] = ()
+    home: Home,
+    settings: Settings,
+    env: Mapping[str, str],
+    *,
+    command: Sequence[str] = (),
+    boot_s: float = 90.0,
+    stop_s: float = 10.0,
 ) -> Iterator[TemporaryWorker]:
-    """Run a worker (`python -m workers`) for the length of the block."""
-    worker = TemporaryWorker(home, env, command or [sys.executable, "-m", "workers"])
+    """Run a worker (`python -m workers`) for the length of the block; it may take `boot_s` to start and `stop_s` to stop."""
+    command = command or [sys.executable, "-m", "workers"]
+    worker = TemporaryWorker(home, env, command, boot_s=boot_s, stop_s=stop_s)
     try:
         worker.wait_ready()
         yield worker

@@ -22,9 +22,10 @@ from lerim_jobs.paths import Home
 if TYPE_CHECKING:
     import redis
 
-__all__ = ["Answer", "ask", "binary", "launch", "log_file", "ping", "url"]
+__all__ = ["ANSWER_S", "Answer", "ask", "binary", "launch", "log_file", "ping", "url"]
 
-_TIMEOUT_S = 2.0
+ANSWER_S = 2.0
+"""How long a server may take for an answer."""
 _START_S = 10.0
 _LOG_MAX_BYTES = 5_000_000
 # All that Redis needs: keys of model providers stay out of a process that outlives the command.
@@ -39,12 +40,12 @@ class Answer(msgspec.Struct, frozen=True):
     folder: str
 
 
-def ask(socket: Path | str) -> Answer | None:
+def ask(socket: Path | str, *, answer_s: float = ANSWER_S) -> Answer | None:
     """Ask the server behind the unix socket; None when nothing answers or it still loads its data."""
     import redis
 
     try:
-        with _client(url(socket)) as client:
+        with _client(url(socket), answer_s) as client:
             client.ping()
             about = client.info("server")
             folder = client.config_get("dir").get("dir", "")
@@ -55,7 +56,7 @@ def ask(socket: Path | str) -> Answer | None:
 
 def ping(redis_url: str) -> None:
     """Raise `redis.RedisError`, OSError or ValueError unless the server answers within a few seconds."""
-    with _client(redis_url) as client:
+    with _client(redis_url, ANSWER_S) as client:
         client.ping()
 
 
@@ -108,7 +109,7 @@ def binary(env: Mapping[str, str]) -> str:
     raise QueueUnavailable("there is no Redis: install redis-server (or valkey-server), or set LERIM_REDIS_URL")
 
 
-def _client(redis_url: str) -> redis.Redis:
+def _client(redis_url: str, answer_s: float) -> redis.Redis:
     """One try, short waits: redis-py's own three retries take over four seconds when nobody listens."""
     import redis
     from redis.backoff import NoBackoff
@@ -117,8 +118,8 @@ def _client(redis_url: str) -> redis.Redis:
     return redis.Redis.from_url(
         redis_url,
         retry=Retry(NoBackoff(), 0),
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
+        socket_timeout=answer_s,
+        socket_connect_timeout=answer_s,
         decode_responses=True,
     )
 

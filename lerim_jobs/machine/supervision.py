@@ -33,7 +33,6 @@ MARK = "LERIM_SUPERVISED"
 _BOOT_S = 10.0
 _MAX_SOCKET_BYTES = 90
 _UP_S = 90.0
-_DOWN_S = 25.0
 _HALF_WRITTEN_S = 10.0
 _LEFTOVERS_S = 12.0
 _FILES = ("supervisord.pid", "supervisord.json", "supervisord.conf", "supervisord.sock")
@@ -89,7 +88,7 @@ def up(
     return state(home)
 
 
-def down(home: Home) -> DownReport:
+def down(home: Home, *, limit_s: float = 25.0, leftovers_s: float = _LEFTOVERS_S) -> DownReport:
     """Stop everything of this state folder in bounded time; also what a killed supervisord left.
 
     Commands that still run keep their own worker, and with it the embedded Redis.
@@ -99,8 +98,8 @@ def down(home: Home) -> DownReport:
     with exclusive(home.run / "supervisord.lock"):
         record = _read_record(home)
         supervisor = [Known(record.pid, record.start)] if record else []
-        first = end(supervisor, limit_s=_DOWN_S, meanwhile=lambda: _wake(home))
-        rest = _end_leftovers(home, record)
+        first = end(supervisor, limit_s=limit_s, meanwhile=lambda: _wake(home))
+        rest = _end_leftovers(home, record, leftovers_s)
         for name in _FILES:
             (home.run / name).unlink(missing_ok=True)
         _remove_half_written(home)
@@ -185,12 +184,12 @@ def _wait_until_up(home: Home, workers: int) -> None:
         time.sleep(0.05)
 
 
-def _end_leftovers(home: Home, record: _Record | None) -> Ended:
+def _end_leftovers(home: Home, record: _Record | None, limit_s: float = _LEFTOVERS_S) -> Ended:
     """What carries the mark, and what registered itself here; a command's own worker is the command's to end."""
     registered = [*_lasting(workers_running(home)), *schedulers_running(home)]
     left = {Known(info.pid, info.start) for info in registered}
     left.update(marked(MARK, record.mark) if record else ())
-    ended = end(left, limit_s=_LEFTOVERS_S, ask=tops(list(left)))
+    ended = end(left, limit_s=limit_s, ask=tops(list(left)))
     workers_running(home), schedulers_running(home)  # forgets the records of the dead
     return ended
 

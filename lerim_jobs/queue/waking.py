@@ -23,13 +23,15 @@ __all__ = ["WakingBroker"]
 _log = logging.getLogger(__name__)
 _LOOK_ANYWAY_S = 5.0
 _LISTEN_S = 20.0
-_RECONNECT_S = 1.0
 
 
 class WakingBroker(RedisBroker):
-    """A Redis broker whose consumers are woken. `poll_s` is how often they look while they cannot be woken."""
+    """A Redis broker whose consumers are woken. `poll_s` is how often they look while they cannot be woken, `reconnect_s` the
+    wait before it listens again.
+    """
 
     poll_s = 0.1
+    reconnect_s = 1.0
 
     def __init__(self, **options: Any) -> None:
         self.listening = threading.Event()
@@ -78,7 +80,7 @@ class WakingBroker(RedisBroker):
                 if not isinstance(exc, redis.RedisError | OSError):
                     _log.exception("listening for hints failed")
                 self.listening.clear()
-                time.sleep(_RECONNECT_S)
+                time.sleep(self.reconnect_s)
 
     def _hear(self, message: dict[str, Any] | None) -> None:
         if message is None:

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import msgspec
 import psutil
+import pytest
 
 from lerim_jobs import faults
 from lerim_jobs.log.events import JobFinished, SessionIndexed, StageStarted
 from lerim_jobs.log.sqlite import SqliteStore
 from tests.e2e.traces import whole_trace
 from tests.e2e.world import World
+from tests.held import Held
 from tests.model_server import ModelServer
 from tests.waiting import until
 
@@ -69,11 +71,14 @@ def test_b3_workers_killed_mid_extract_and_mid_integrate_lose_and_double_nothing
     world.configure(window=900)
     world.session(SESSION, LONG, day=1)
     world.session(SECOND, ["REMEMBER: carts live in Redis."], day=2)
-    server.delay_s = 0.25
+    server.answer = windows = Held(only=lambda request: request["model"] == "extract-model")
     with world.workers(3, slots=2):
         job_id = enqueue(world)
         kill_during(world, job_id, "extract")
+        server.answer = leads = Held(only=lambda request: request["model"] == "lead-model")
+        windows.release()
         kill_during(world, job_id, "integrate")
+        leads.release()
         assert until(lambda: ended(world, job_id), 60, what="the job's end") == "succeeded"
         until(lambda: closed(world, job_id), 10, what="the trace's end")
     expected = sorted([*(f"fact {n} is kept" for n in range(12)), "carts live in Redis"])
@@ -116,14 +121,15 @@ def test_b3_a_worker_killed_in_the_middle_of_a_scan_repeats_one_chunk(world: Wor
 def test_b3_redis_killed_with_its_data_while_stages_are_queued(world: World, server: ModelServer) -> None:
     world.configure(window=900)
     world.session(SESSION, LONG)
-    server.delay_s = 0.3
+    server.answer = held = Held(only=lambda request: request["model"] == "extract-model")
     with world.workers(1, slots=1):
         job_id = enqueue(world)
-        until(lambda: owner_pid(world, job_id, "extract"), 30, what="a running extract")
+        until(lambda: held.waiting, 30, what="a running extract")
         record = msgspec.json.decode((world.home.run / "redis.json").read_bytes())
         os.kill(record["pid"], signal.SIGKILL)
         for path in world.home.redis.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+        held.release()
         assert until(lambda: ended(world, job_id), 60, what="the job's end") == "succeeded"
         until(lambda: closed(world, job_id), 10, what="the trace's end")
     assert len(world.memories()) == 12
@@ -131,6 +137,7 @@ def test_b3_redis_killed_with_its_data_while_stages_are_queued(world: World, ser
     assert {span.attributes["lerim.reason"] for span in resent} == {"nobody took it"}
 
 
+@pytest.mark.slow
 def test_b1_b6_honcho_stops_in_time_with_a_stage_in_flight_and_nothing_is_lost(
     world: World, server: ModelServer
 ) -> None:
@@ -149,13 +156,11 @@ def test_b1_b6_honcho_stops_in_time_with_a_stage_in_flight_and_nothing_is_lost(
     until(lambda: (now := world.json("status")[0])["workers"] and now["scheduler"], 30, what="workers and scheduler")
     job_id = enqueue(world)
     until(lambda: owner_pid(world, job_id, "extract"), 30, what="a running extract")
-    begin = time.monotonic()
     os.killpg(honcho.pid, signal.SIGTERM)
-    time.sleep(0.3)
+    time.sleep(0.3)  # as people press Ctrl-C again, whatever happens meanwhile
     os.kill(honcho.pid, signal.SIGTERM)
-    honcho.wait(15)
+    honcho.wait(30)  # its model would have answered after 60
     until(lambda: not [one for one in world.ours() if "redis-server" not in one], 15, what=f"an end {world.ours()}")
-    assert time.monotonic() - begin < 15
     assert ended(world, job_id) == ""
     server.reset()
     with world.workers(1):
@@ -165,6 +170,7 @@ def test_b1_b6_honcho_stops_in_time_with_a_stage_in_flight_and_nothing_is_lost(
     whole_trace(world, job_id)
 
 
+@pytest.mark.slow
 def test_b6_up_restarts_a_killed_worker_and_down_leaves_nothing(world: World, server: ModelServer) -> None:
     world.session(SESSION, ["REMEMBER: tabs not spaces."])
     (up,) = world.json("up")
@@ -183,14 +189,16 @@ def test_b6_up_restarts_a_killed_worker_and_down_leaves_nothing(world: World, se
     assert [path.name for path in world.home.run.rglob("*") if path.suffix in (".sock", ".pid")] == []
 
 
+@pytest.mark.slow
 def test_b2_a_command_restarts_its_own_worker_when_that_dies(world: World, server: ModelServer) -> None:
     world.session(SESSION, ["REMEMBER: tabs not spaces."])
-    server.delay_s = 0.4
+    server.answer = held = Held(only=lambda request: request["model"] == "extract-model")
     command = [sys.executable, "-m", "lerim_jobs.cli", "sync", "--window", "all", "--json"]
     running = subprocess.Popen(command, env=world.env, cwd=world.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     workers = until(lambda: world.json("status")[0]["workers"], 30, what="a worker")
     job_id = until(lambda: world.json("jobs", "list"), 10, what="a job")[0]["job_id"]
     kill_during(world, job_id, "extract")
+    held.release()
     out, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
     assert b"starting another one" in err

@@ -1,4 +1,8 @@
-"""Acceptance B3, B8: the short drill ends with six zeros; without fencing and quote check the same drill finds it out."""
+"""Acceptance B3, B8: the short drill ends with six zeros; without fencing and quote check a drill finds it out.
+
+The latter takes minutes: `make drill-sabotage`. What the audit says of late commits and of false quotes is in
+`tests/integration/test_audit.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.waiting import until
 
 SABOTAGE = textwrap.dedent(
     '''
-    """Workers without fencing and without quote checks, and a drill that waits for them less long."""
+    """Workers without fencing and without quote checks."""
 
     import sys
 
@@ -36,11 +41,6 @@ SABOTAGE = textwrap.dedent(
         from lerim_jobs.memory.checks import proof
 
         proof.Witness.turn_of = lambda self, candidate, over, text: (self._turns[0], candidate.confidence)
-
-    if "drill" in sys.orig_argv:
-        from lerim_jobs.drill import drill
-
-        drill._SETTLE_S = 8.0  # what was broken may never come to an end
     '''
 )
 
@@ -61,8 +61,9 @@ def drill(tmp_path: Path, *arguments: str, path: str = "") -> tuple[int, dict[st
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
+@pytest.mark.slow
 def test_b3_b8_a_short_drill_ends_with_six_zeros(tmp_path: Path) -> None:
-    code, report, said = drill(tmp_path, "--minutes", "0.4", "--faults", "14", "--seed", "5")
+    code, report, said = drill(tmp_path, "--minutes", "0.3", "--faults", "14", "--seed", "5")
     assert code == 0, (json.dumps(report, indent=1), said)
     assert sum(report["faults"].values()) >= 14
     assert len(report["faults"]) >= 5
@@ -72,6 +73,7 @@ def test_b3_b8_a_short_drill_ends_with_six_zeros(tmp_path: Path) -> None:
     assert list(tmp_path.glob("lerim-drill-*")) == []
 
 
+@pytest.mark.slow
 def test_a_drill_that_is_told_to_stop_leaves_no_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lerim_jobs.cli", "drill", "--minutes", "5"]
     with (tmp_path / "said").open("wb") as said:
@@ -100,12 +102,14 @@ def ours(place: Path) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.skipif(not os.environ.get("LERIM_TEST_SABOTAGE"), reason="takes minutes: `make drill-sabotage`")
 def test_b3_b8_the_drill_finds_missing_fencing_and_a_missing_quote_check(tmp_path: Path) -> None:
     """A worker is stopped with a finished stage, so without a fence it commits late; whom a lie meets is drawn."""
     saboteur = tmp_path / "saboteur"
     saboteur.mkdir()
     (saboteur / "sitecustomize.py").write_text(SABOTAGE, "utf-8")
-    kinds = ("--only", "stop_before_commit", "--only", "made_up_quote")
+    # What was broken may never come to an end.
+    kinds = ("--only", "stop_before_commit", "--only", "made_up_quote", "--settle-s", "8")
     unproved, found = 0, list[str]()
     for seed in ("5", "6", "7"):
         code, report, _ = drill(

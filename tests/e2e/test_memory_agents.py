@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +17,8 @@ from lerim_jobs.memory.stored import memory_stream
 from tests.e2e.test_crashes import owner_pid
 from tests.e2e.traces import whole_trace
 from tests.e2e.world import World
-from tests.model_server import ModelServer, Step, brain, text, tools
+from tests.held import Held
+from tests.model_server import ModelServer, Step, text, tools
 from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("memory machine")
@@ -73,21 +73,13 @@ def test_b2_a_question_does_not_wait_for_a_large_sync(shared: World, model: Mode
         ids[1], [f"REMEMBER: fact {n} is kept. {'Some words about the shop. ' * 30}" for n in range(30)], day=2
     )
 
-    def slow(request: dict[str, Any]) -> Step:
-        step = brain(request)
-        is_window = request["model"] == "extract-model"
-        return text(step.content, wait_s=10.0) if is_window else step
-
-    model.answer = slow
+    model.answer = held = Held(only=lambda request: request["model"] == "extract-model")
     job_id = shared.json("sync", "--window", "all", "--no-wait")[0]["job_id"]
-    until(lambda: model.asked("extract-model") >= 6, 30, what="windows at the model")
-    model.answer = None  # only the windows on their way stay slow
-    began = time.monotonic()
+    until(lambda: held.waiting >= 4, 30, what="windows at the model")
     (known,) = shared.json("ask", "Where do carts live?", "--project", shared.name)
-    took_s = time.monotonic() - began
     assert (known["status"], len(known["citations"])) == ("succeeded", 1)
     assert not any(isinstance(row.event, JobFinished) for row in shared.events(job_id))
-    assert took_s < 9, took_s
+    held.release()
     shared.lerim("jobs", "watch", job_id)
 
 
@@ -169,16 +161,17 @@ def test_b3_a_clean_up_killed_half_way_goes_on_without_paying_again(world: World
         words = {"title": one["title"], "body": one["body"], "reason": "same"}
         return tools(("merge_memories", {"survivor": one["memory_id"], "absorbed": [other["memory_id"]], **words}))
 
-    server.answer, server.delay_s = merging, 0.4
+    server.answer = held = Held(only=lambda request: len(server.requests) == 4, answers=merging)
     with world.workers(2, slots=1):
         job_id = world.json("maintain", "--no-wait")[0]["job_id"]
-        until(lambda: len(server.requests) >= 4, 30, what="a clean-up half way")
-        os.kill(owner_pid(world, job_id, "curate"), signal.SIGKILL)
+        until(lambda: held.waiting, 30, what="a clean-up half way")
+        os.kill(until(lambda: owner_pid(world, job_id, "curate"), 30), signal.SIGKILL)
+        held.release()
         done = until(
             lambda: [row.event for row in world.events(job_id) if isinstance(row.event, JobFinished)], 60, what="an end"
         )
     assert done[0].status == "succeeded"
     assert done[0].result["memories"]["merged"] == 3
     assert done[0].result["replayed_calls"] >= 3
-    assert 6 <= len(server.requests) <= 7
+    assert len(server.requests) == 7
     assert len(world.memories()) == 3

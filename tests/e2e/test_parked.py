@@ -30,11 +30,8 @@ def test_c5_a_job_over_its_cap_rests_and_wakes_when_the_cap_is_raised(world: Wor
     assert server.requests == []
 
     config.write_text(config.read_text().replace("per_job_usd = 0.001", "per_job_usd = inf"))
-    raised = time.monotonic()
     until(lambda: len(world.events(job_id)) > len(before), 20, what="an attempt after the raise")
-    woke_s = time.monotonic() - raised
     until(lambda: any(isinstance(row.event, JobFinished) for row in world.events(job_id)), 60, what="the job's end")
-    assert woke_s < 5
     spans = world.trace(job_id)
     parks = [one["attributes"]["lerim.stage"] for one in spans if one["attributes"].get("lerim.outcome") == "parked"]
     assert len(parks) == len(set(parks)) > 0  # once each, not once a sweep

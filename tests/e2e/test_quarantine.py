@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
+import pytest
+
 from lerim_jobs.jobs.retry import MAX_ATTEMPTS
 from tests.e2e.test_crashes import closed, ended, enqueue
 from tests.e2e.traces import whole_trace
 from tests.e2e.world import World
-from tests.model_server import ModelServer
+from tests.model_server import ModelServer, Step, brain, status
 from tests.waiting import until
 
 POISONED = "dddddddd-0000-4000-8000-000000000000"
@@ -18,14 +23,20 @@ def session_id(number: int) -> str:
     return f"dddddddd-0000-4000-8000-{number:012d}"
 
 
+def slow_windows(request: dict[str, Any]) -> Step:
+    """Long enough that neighbours are always caught in flight, and die with the worker."""
+    step = brain(request)
+    return dataclasses.replace(step, wait_s=0.4) if request["model"] in ("extract-model", "summarize-model") else step
+
+
+@pytest.mark.slow
 def test_b4_a_stage_that_kills_its_worker_is_quarantined_with_evidence_and_everything_else_goes_on(
     world: World, server: ModelServer
 ) -> None:
     world.session(POISONED, ["REMEMBER: POISON is here."], day=1)
     for number in range(1, NEIGHBOURS + 1):
         world.session(session_id(number), [f"REMEMBER: fact {number} is kept."], day=1 + number)
-    # Long enough that neighbours are always caught in flight, and die with the worker.
-    server.delay_s = 0.4
+    server.answer = slow_windows
     poisoned = world.start("tests.poisoned_worker", "--slots", "4")
     job_id = enqueue(world)
     assert until(lambda: ended(world, job_id), 120, what="the job's end") == "partial"
@@ -58,14 +69,14 @@ def test_b4_a_stage_that_kills_its_worker_is_quarantined_with_evidence_and_every
 
 
 def test_b4_dropping_a_dead_session_accepts_the_loss_for_good(world: World, server: ModelServer) -> None:
-    from tests.model_server import status
-
     world.session(POISONED, ["REMEMBER: this one is refused."])
     server.script(status(400), model="extract-model")
-    job_id = world.sync(expect=3)["job_id"]
-    (dropped,) = world.json("jobs", "drop", "--all", "--project", world.name, "--reason", "not worth it")
-    assert [one["session_id"] for one in dropped["dropped"]] == [POISONED]
-    assert world.json("jobs", "dead") == []
-    assert world.json("status")[0]["sessions"] == {"known": 1, "waiting": 0, "quarantined": 0}
-    assert world.sync()["model_calls"] == 0
-    world.lerim("jobs", "retry", job_id, expect=2)
+    with world.workers(1):
+        job_id = world.sync(expect=3)["job_id"]
+        drop = ("jobs", "drop", "--all", "--project", world.name, "--reason", "not worth it")
+        (dropped,) = world.json(*drop)
+        assert [one["session_id"] for one in dropped["dropped"]] == [POISONED]
+        assert world.json("jobs", "dead") == []
+        assert world.json("status")[0]["sessions"] == {"known": 1, "waiting": 0, "quarantined": 0}
+        assert world.sync()["model_calls"] == 0
+        world.lerim("jobs", "retry", job_id, expect=2)

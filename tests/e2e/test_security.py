@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 from lerim_jobs.machine.processes import workers_running
 from tests.e2e.world import World
@@ -61,6 +62,7 @@ def listening(world: World) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_planted_secrets_land_nowhere_and_nothing_listens(world: World, server: ModelServer) -> None:
     world.session(SESSION, ["placeholder"]).write_text(planted(str(world.project)), "utf-8")
     write_codex(

@@ -294,6 +294,7 @@ def test_a_session_of_an_unknown_folder_waits_for_its_project(
     shared.lerim("project", "remove", later.name)
 
 
+@pytest.mark.slow
 def test_a_redacted_secret_is_in_no_byte_of_the_machine_and_does_not_come_back(
     shared: World, model: ModelServer, ids: list[str]
 ) -> None:

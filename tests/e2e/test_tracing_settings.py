@@ -89,6 +89,7 @@ def test_a6_a_project_may_switch_on_and_the_strictest_project_decides_about_cont
     assert asked("ask", "What?", "--project", "shop").include_content is True
 
 
+@pytest.mark.slow
 def test_a8_a_file_is_read_at_start_and_status_says_where_each_value_comes_from(offline: World) -> None:
     offline.extra_env["LERIM_TRACING"] = ""
 
@@ -121,6 +122,7 @@ def without_logfire(tmp_path: Path) -> str:
     return str(tmp_path / "bare" / "bin" / "python")
 
 
+@pytest.mark.slow
 def test_a17_without_logfire_one_line_names_the_extra_and_only_when_tracing_is_on(
     offline: World, without_logfire: str
 ) -> None:

@@ -25,6 +25,7 @@ from lerim_jobs.tracing.skeleton.record import SpanRecord
 from tests.e2e.test_crashes import owner_pid
 from tests.e2e.traces import FACTS, WHOLE, chats, closed, finished, named, session_id, whole_trace
 from tests.e2e.world import World
+from tests.held import Held
 from tests.model_server import ModelServer, Step, brain, status, tools
 from tests.otlp_receiver import GrpcReceiver, OtlpReceiver
 from tests.waiting import until
@@ -46,6 +47,7 @@ def trouble(request: dict[str, Any]) -> Step:
     return brain(request)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_a12_one_trace_through_429_fallback_errors_a_kill_and_a_resume(
     world: World, server: ModelServer, protocol: str
@@ -60,26 +62,23 @@ def test_a12_one_trace_through_429_fallback_errors_a_kill_and_a_resume(
     )
     world.home.config.write_text(text)
     server.script(status(429, retry_after_s=0.2), model="extract-model")
-    server.answer = trouble
+    server.answer = held = Held(only=lambda request: request["model"] == "second-lead", answers=trouble)
     world.session(session_id(1), FACTS[:3], day=1)
     world.session(session_id(2), FACTS[3:4], day=2)
     with GrpcReceiver() if protocol == "grpc" else OtlpReceiver() as receiver:
         world.extra_env.update(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, OTEL_EXPORTER_OTLP_PROTOCOL=protocol)
         world.extra_env |= {"OTEL_SERVICE_NAME": "my-lerim", "LERIM_STOP_GRACE_S": "0.1"}
-        world.lerim("up")
-        server.delay_s = 0.2
-        job_id = world.json("sync", "--window", "all", "--no-wait")[0]["job_id"]
-        pid = until(lambda: owner_pid(world, job_id, "integrate"), 40, what="a running lead")
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: [one for one in workers_running(world.home) if one.pid != pid], 40, what="a new worker")
-        until(lambda: owner_pid(world, job_id, "integrate"), 40, what="the lead again")
-        world.lerim("down")
+        with world.workers(1):
+            job_id = world.json("sync", "--window", "all", "--no-wait")[0]["job_id"]
+            until(lambda: held.waiting, 60, what="a running lead")
+            os.kill(until(lambda: owner_pid(world, job_id, "integrate"), 10), signal.SIGKILL)
+            with world.workers(1):
+                until(lambda: held.waiting == 2, 60, what="the lead again")
         assert finished(world, job_id) is None
-        server.delay_s = 0.0
-        world.lerim("up")
-        ended = until(lambda: finished(world, job_id), 60, what="an end")
-        until(lambda: closed(world, job_id), 20, what="a closed trace")
-        world.lerim("down")
+        held.release()
+        with world.workers(1):
+            ended = until(lambda: finished(world, job_id), 60, what="an end")
+            until(lambda: closed(world, job_id), 20, what="a closed trace")
         received = [span for span in receiver.spans() if span.attributes.get("lerim.job_id") == job_id]
         resources = receiver.resources()
     assert ended
@@ -146,6 +145,7 @@ def _killed(world: World, how: str) -> str:
 
 
 # --- A9, A11 -----------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a9_a_hanging_collector_slows_nothing_and_what_was_lost_is_one_line(world: World, server: ModelServer) -> None:
     server.delay_s = 0.2
     times = {}
@@ -164,7 +164,8 @@ def test_a9_a_hanging_collector_slows_nothing_and_what_was_lost_is_one_line(worl
                 worker.terminate()
                 worker.wait(15)
                 stop_s = time.monotonic() - begin
-    assert times["hanging"] < times["off"] * 1.5 + 0.5
+    # An export that anybody waited for would take the 10 s after which exporters give up.
+    assert times["hanging"] < times["off"] + 8
     assert stop_s < 10
     log = (world.root / f"workers-{len(world.processes) - 1}.log").read_text()
     (line,) = [line for line in log.splitlines() if "spans were not taken" in line]
@@ -172,6 +173,7 @@ def test_a9_a_hanging_collector_slows_nothing_and_what_was_lost_is_one_line(worl
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_a11_a_tenth_of_400_jobs_is_sampled_and_each_of_them_whole(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.extra_env = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"}

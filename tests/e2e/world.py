@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from lerim_jobs.machine.processes import workers_running
 from lerim_jobs.paths import Home, make_private
 from tests.transcripts import write_claude
 from tests.waiting import until
-from tests.zygote import Forked, fork, mark
+from tests.zygote import Forked, fork, mark, run
 
 __all__ = ["World"]
 
@@ -126,10 +125,11 @@ class World:
     # --- commands ---
     def lerim(self, *arguments: str, expect: int | None = 0, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; `expect` None accepts any exit code."""
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            code = self._begin("lerim_jobs.cli", arguments, out, err).wait(timeout_s)
-            said = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (out, err)]
-        done = subprocess.CompletedProcess(arguments, code, *said)
+        if self.python:
+            command, options = self._command("lerim_jobs.cli", arguments)
+            done = subprocess.run(command, **options, capture_output=True, text=True, timeout=timeout_s, check=False)
+        else:
+            done = run("lerim_jobs.cli", arguments, self.env, cwd=self.root, timeout_s=timeout_s)
         if expect is not None:
             assert done.returncode == expect, (
                 f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.logs()}"
@@ -176,9 +176,12 @@ class World:
     def _begin(self, module: str, arguments: Sequence[str], out: IO[bytes], err: IO[bytes]) -> Running:
         if not self.python:
             return fork(module, arguments, self.env, cwd=self.root, out=out, err=err)
-        command = [self.python, "-m", module, *arguments]
-        files = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
-        return subprocess.Popen(command, env=self.env, cwd=self.root, start_new_session=True, **files)  # type: ignore[call-overload,no-any-return]
+        command, options = self._command(module, arguments)
+        return subprocess.Popen(command, stdout=out, stderr=err, **options)
+
+    def _command(self, module: str, arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+        options = {"stdin": subprocess.DEVNULL, "env": self.env, "cwd": self.root, "start_new_session": True}
+        return [self.python, "-m", module, *arguments], options
 
     def stop(self, process: Running) -> None:
         """SIGTERM, then SIGKILL for it and its children."""

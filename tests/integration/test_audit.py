@@ -423,9 +423,7 @@ def test_b8_an_empty_log_is_all_zeros_with_the_promised_fields(place: Place, sto
     assert report["checked"]["model_calls"] == 0
 
 
-def test_what_is_right_a_moment_later_was_only_in_motion(
-    place: Place, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_right_a_moment_later_was_only_in_motion(place: Place, store: SqliteStore) -> None:
     ask_for(store, "a")
     with store.write() as tx:
         rows = tx.stages("a")
@@ -435,11 +433,9 @@ def test_what_is_right_a_moment_later_was_only_in_motion(
         with store.write() as tx:
             tx.add_stages(rows, [])
 
-    monkeypatch.setattr("lerim_jobs.audit.audit.time.sleep", mend)
-    assert audit(place.home, store, Settings(), {}).ok
+    assert audit(place.home, store, Settings(), {}, sleep=mend).ok
     with store.write() as tx:
         tx.drop_stages("a")
-    monkeypatch.setattr("lerim_jobs.audit.audit.time.sleep", lambda seconds: None)
     found = audit(place.home, store, Settings(), {}, patience_s=0.05)
     assert not found.ok
     assert to_json(found)["unaccounted"] == 3

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.transcripts import write_claude
+from tests.zygote import run
 
 
 def lerim(home: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     base = {"PATH": os.environ["PATH"], "HOME": str(home.parent), "LERIM_HOME": str(home), "LERIM_PROVIDER": "offline"}
     given = {key: value for key, value in {**base, **env}.items() if value}
-    command = [sys.executable, "-m", "lerim_jobs.cli", *arguments]
-    return subprocess.run(command, env=given, cwd=home.parent, capture_output=True, text=True, timeout=60, check=False)
+    return run("lerim_jobs.cli", arguments, given, cwd=home.parent, timeout_s=60)
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

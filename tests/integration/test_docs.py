@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from lerim_jobs.machine.processes import workers_running
 from tests.e2e.world import World
 from tests.transcripts import write_claude
+from tests.waiting import until
+from tests.zygote import run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -35,18 +38,21 @@ def machine(tmp_path: Path) -> Iterator[World]:
         day=22,
     )
     (tmp_path / "code" / "shop").mkdir(parents=True)
-    with made.workers(1):
-        yield made
+    yield made
     made.close()
     assert not made.ours()
 
 
+@pytest.mark.slow
 def test_every_documented_command_runs(machine: World) -> None:
     ran = []
     job = memory = ""
     for command in (line for page in PAGES for line in commands(page)):
         if command.startswith(("make ", "pip ")):
             continue
+        if not workers_running(machine.home):  # documented is `lerim down`, too; each command would start its own then
+            machine.start("workers", "--slots", "4")
+            until(lambda: workers_running(machine.home), 60, what="a worker")
         shell = command.replace("lerim sync", "lerim sync --window all").replace("JOB", job)
         shell = shell.replace("MEMORY_ID", memory)
         done = subprocess.run(
@@ -114,12 +120,7 @@ def test_every_command_in_the_table_has_a_help_page(tmp_path: Path) -> None:
     table = re.findall(r"^\| `lerim ([a-z ]+)", (REPOSITORY / "README.md").read_text("utf-8"), re.MULTILINE)
     assert len(table) >= 9
     for words in table:
-        done = subprocess.run(
-            [sys.executable, "-m", "lerim_jobs.cli", *words.split(), "--help"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run("lerim_jobs.cli", [*words.split(), "--help"], {}, cwd=tmp_path, timeout_s=60)
         assert done.returncode == 0, words
 
 

@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -27,6 +27,7 @@ from tests.waiting import until
 _ENSURE = """
 import os, sys, redis
 from pathlib import Path
+from typing import Any
 from lerim_jobs.config import Settings
 from lerim_jobs.paths import Home
 from lerim_jobs.machine import embedded
@@ -43,8 +44,8 @@ def home(tmp_path: Path) -> Iterator[Home]:
     embedded.stop(state, only_if_unused=False)
 
 
-def start(home: Home) -> RedisAddress:
-    return embedded.ensure(home, Settings(), dict(os.environ))
+def start(home: Home, **options: Any) -> RedisAddress:
+    return embedded.ensure(home, Settings(), dict(os.environ), **options)
 
 
 def pid_of(home: Home) -> int:
@@ -176,13 +177,11 @@ def test_an_unrecorded_server_is_stopped_too(home: Home) -> None:
     assert servers_in(home.redis) == []
 
 
-def test_a_hung_server_is_replaced(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hung_server_is_replaced(home: Home) -> None:
     start(home)
     hung = pid_of(home)
     os.kill(hung, signal.SIGSTOP)
-    for module, name in ((embedded, "_PATIENCE_S"), (embedded, "_STOP_S"), (server, "_TIMEOUT_S")):
-        monkeypatch.setattr(module, name, 0.3)
-    assert start(home).started
+    assert start(home, patience=embedded.Patience(answer_s=0.3, slow_s=0.3, stop_s=0.3)).started
     assert servers_in(home.redis) == [pid_of(home)] != [hung]
 
 
@@ -234,9 +233,8 @@ def test_a_recycled_pid_is_never_ended(home: Home) -> None:
     start(home)
     record = msgspec.json.decode((home.run / "redis.json").read_bytes())
     kill(home)
-    # Start times are counted in ticks of 10 ms: within one tick a recycled pid could not be told apart.
-    time.sleep(0.05)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        # By a tick of 10 ms at least: within one a recycled pid could not be told apart.
         assert identity.started_at(other.pid) != record["start"]
         (home.run / "redis.json").write_bytes(msgspec.json.encode({**record, "pid": other.pid}))
         assert start(home).started

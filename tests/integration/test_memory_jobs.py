@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from lerim_jobs.log.events import (
@@ -411,7 +412,6 @@ def test_decay_counts_the_last_use_and_spares_nothing_else(made: Made) -> None:
     from lerim_jobs.log.projection import find
     from lerim_jobs.memory.checks import decay
     from lerim_jobs.projects import PROJECTS, project_stream
-    from workers.stages import curate
 
     here = made()
     here.append("m1", added("m1", "Deploys happen on Mondays"))
@@ -419,12 +419,12 @@ def test_decay_counts_the_last_use_and_spares_nothing_else(made: Made) -> None:
     here.store.append(project_stream(PROJECT), [MemoryAccessed(PROJECT, ["m1"])])
     project = find(here.store, PROJECTS, PROJECT)
     assert project is not None
-    used = curate._used(one, project.accessed_ms)
-    assert used.accessed_ms == project.accessed_ms["m1"] >= one.accessed_ms
-    assert curate._used(one, {"m1": 0}).accessed_ms == one.accessed_ms
-    day_ms = 86_400_000
-    assert not decay.decide(used, used.accessed_ms + 128 * day_ms, Decay()).archive
-    assert decay.decide(used, used.accessed_ms + 129 * day_ms, Decay()).archive
+    used_ms, day_ms = project.accessed_ms["m1"], 86_400_000
+    assert used_ms >= one.accessed_ms
+    one = msgspec.structs.replace(one, accessed_ms=0, created_ms=0)
+    assert not decay.decide(one, used_ms + 128 * day_ms, Decay(), used_ms=used_ms).archive
+    assert decay.decide(one, used_ms + 129 * day_ms, Decay(), used_ms=used_ms).archive
+    assert decay.decide(one, used_ms + 128 * day_ms, Decay()).archive
 
 
 def test_agents_leave_what_somebody_wrote_by_hand(made: Made, server: ModelServer) -> None:

@@ -306,6 +306,7 @@ def test_a1_the_bill_of_a_call_is_the_logs(server: ModelServer) -> None:
     assert "operation.cost" not in about
 
 
+@pytest.mark.slow
 def test_litellm_is_never_imported() -> None:
     script = (
         "import sys\nfrom lerim_jobs.kinds import all_stages\nfrom workers import registry\n"

@@ -13,7 +13,6 @@ import pytest
 
 from benchmarks import recall
 from lerim_jobs.errors import BadInput
-from lerim_jobs.memory.search.index import Document
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -25,15 +24,8 @@ def test_recall_on_our_own_sessions_stays_what_it_was(tmp_path: Path) -> None:
     assert (turns.at[1] >= 0.48, turns.at[5] >= 0.75, turns.at[10] >= 0.78) == (True, True, True), turns
 
 
-def test_neighbouring_turns_are_what_finds_some_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_neighbours = recall.labelled_turns()
-    documents = recall._documents
-
-    def alone(project_id: str, turns: Any) -> Any:
-        return (Document(one.memory) for one in documents(project_id, turns))
-
-    monkeypatch.setattr(recall, "_documents", alone)
-    assert with_neighbours.at[10] > recall.labelled_turns().at[10] + 0.02
+def test_neighbouring_turns_are_what_finds_some_turns() -> None:
+    assert recall.labelled_turns().at[10] > recall.labelled_turns(neighbours=0).at[10] + 0.02
 
 
 def sample(number: int) -> dict[str, Any]:
@@ -68,7 +60,7 @@ def test_the_locomo_loader_reads_turns_questions_and_evidence(tmp_path: Path) ->
     index, asked = recall.locomo(path)
     assert [sorted(one.right) for one in asked[:3]] == [["0/D10:1"], ["0/D2:1", "0/D2:3"], ["0/D2:1"]]
     assert (len(asked), {one.project_id for one in asked}) == (6, {"conversation 0", "conversation 1"})
-    found = recall.recall(asked, recall._ids_by(index))
+    found = recall.recall(asked, recall.ids_by(index))
     # One of two evidence turns of the second question shares no word with it and is no neighbour of one that does.
     assert found.questions == 6
     assert found.at[5] == pytest.approx((1 + 0.5 + 1) / 3)

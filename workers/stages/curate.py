@@ -95,17 +95,12 @@ def _calculated(ctx: StageContext, project: Project | None, active: list[Memory]
     if not ctx.settings.decay.enabled:
         return []
     used = project.accessed_ms if project else {}
-    return [decide(_used(one, used), ctx.now_ms, ctx.settings.decay) for one in active]
+    return [decide(one, ctx.now_ms, ctx.settings.decay, used_ms=used.get(one.memory_id, 0)) for one in active]
 
 
 def _numbers(decayed: Decayed) -> dict[str, Any]:
     """One calculation without its words, which its archiving has."""
     return {key: value for key, value in msgspec.to_builtins(decayed).items() if key != "reason"}
-
-
-def _used(memory: Memory, used_ms: dict[str, int]) -> Memory:
-    """With the last time an answer cited it or somebody looked at it, when that is later than its last change."""
-    return msgspec.structs.replace(memory, accessed_ms=max(memory.accessed_ms, used_ms.get(memory.memory_id, 0)))
 
 
 def _decay(decayed: Decayed, memories: Memories) -> Proposal:

@@ -27,10 +27,19 @@ _FAULTS_PER_MINUTE = 30
 @click.option("--seed", type=int, help="Draw the same faults again. [default: random, and printed]")
 @click.option("--faults", type=click.IntRange(0), help=f"At least so many. [default: {_FAULTS_PER_MINUTE} a minute]")
 @click.option("--only", "kinds", multiple=True, metavar="KIND", help="Only faults of this kind; may be repeated.")
+@click.option(
+    "--settle-s", default=180.0, show_default=True, type=click.FloatRange(1), help="Until all jobs must have ended."
+)
 @click.option("--keep", is_flag=True, help="Keep the sandbox, also when all is well.")
 @json_option
 def drill(
-    minutes: float, seed: int | None, faults: int | None, kinds: tuple[str, ...], keep: bool, as_json: bool
+    minutes: float,
+    seed: int | None,
+    faults: int | None,
+    kinds: tuple[str, ...],
+    settle_s: float,
+    keep: bool,
+    as_json: bool,
 ) -> int:
     """Kill, stop, starve and confuse real workers in a sandbox, then audit.
 
@@ -55,7 +64,7 @@ def drill(
     try:
         with ModelServer() as server:
             sandbox = Sandbox(root, server.url)
-            plan = Plan(seconds=minutes * 60, faults=wanted, seed=seed, kinds=kinds)
+            plan = Plan(seconds=minutes * 60, faults=wanted, seed=seed, kinds=kinds, settle_s=settle_s)
             report = run(sandbox, server, plan, note)
             sandbox.store.close()
     finally:

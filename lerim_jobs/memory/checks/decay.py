@@ -38,9 +38,9 @@ def effective(confidence: float, days: int, settings: Decay) -> Decimal:
     return Decimal(str(confidence)) * max(Decimal(str(settings.min_confidence_floor)), left)
 
 
-def decide(memory: Memory, now_ms: int, settings: Decay) -> Decayed:
-    """Whether the memory has faded enough to be archived."""
-    days = max(0, now_ms - max(memory.accessed_ms, memory.created_ms)) // _DAY_MS
+def decide(memory: Memory, now_ms: int, settings: Decay, *, used_ms: int = 0) -> Decayed:
+    """Whether the memory has faded enough to be archived; an answer cited it, or somebody looked at it, at `used_ms`."""
+    days = max(0, now_ms - max(memory.accessed_ms, memory.created_ms, used_ms)) // _DAY_MS
     value = effective(memory.confidence, days, settings)
     faded = value < Decimal(str(settings.archive_threshold))
     archive = settings.enabled and faded and days > settings.recent_access_grace_days

@@ -36,9 +36,10 @@ def read_edit(changes: Changes, state: FileState, path: str, parsed: Parsed) -> 
         changes.leave(path, f"it was edited, but its memory is {memory.status}: left alone", state.memory_id)
     else:
         merged = merge(content_of(base), theirs, content_of(memory))
-        is_known_conflict = state.conflict == memory.version
-        if merged.overlaps and not (is_known_conflict and not exists(changes.found.folder, beside(path))):
-            _keep_both(changes, memory, base, path, merged.overlaps, is_known=is_known_conflict)
+        is_known, ours = state.conflict == memory.version, (beside(path), beside(state.path))
+        if merged.overlaps and not (is_known and not any(exists(changes.found.folder, one) for one in ours)):
+            # where the file was moved, our version is put beside it again
+            _keep_both(changes, memory, base, path, merged.overlaps, is_known=is_known and path == state.path)
             return
         content = merged.content
         events: list[Event] = [*_status_events(changes, memory, base, path, wish, is_edited=theirs != content_of(base))]

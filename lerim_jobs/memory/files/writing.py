@@ -111,7 +111,7 @@ class _Writer:
             self.taken.add(wanted)
         data = render(memory)
         self._replace(wanted, data, {state.digest, changes.seen.get(key, "")})
-        self._clear_beside(memory, state, path)
+        self._clear_beside(memory, state, path, state.path)
         file = PublishedFile(key, wanted, digest(data), memory.version)
         if _state_of(file) != _state_of(state):
             self.result.files.append(file)
@@ -127,21 +127,24 @@ class _Writer:
             seen = self.changes.seen.get(state.memory_id, "")
             disk.discard(self.changes.found.folder, path, only={state.digest, seen})
             self.result.removed += state.memory_id not in self.changes.found.missing
-        self._clear_beside(memory, state, path)
+        self._clear_beside(memory, state, path, state.path)
         self.result.files.append(PublishedFile(state.memory_id, "", "", state.version))
 
     def _put_beside(self, memory: Memory, state: FileState, path: str) -> None:
         over = {_digest_at(self.changes, memory.memory_id, state.conflict)}
         self._replace(beside(path), render(memory), over)
+        if path != state.path:
+            self._clear_beside(memory, state, state.path)
         file = PublishedFile(memory.memory_id, path, state.digest, state.published, memory.version)
         self.result.files.append(file)
 
-    def _clear_beside(self, memory: Memory, state: FileState, path: str) -> None:
+    def _clear_beside(self, memory: Memory, state: FileState, *paths: str) -> None:
         """A conflict that is over needs no version of ours any more; one that a person changed is theirs and stays."""
-        if state.conflict and path:
-            ours = {_digest_at(self.changes, state.memory_id, state.conflict)}
+        if not state.conflict:
+            return
+        only = None if memory.status == "redacted" else {_digest_at(self.changes, state.memory_id, state.conflict)}
+        for path in filter(None, paths):
             with suppress(LeftAlone):
-                only = None if memory.status == "redacted" else ours
                 disk.discard(self.changes.found.folder, beside(path), only=only)
 
 
