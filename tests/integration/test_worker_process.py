@@ -81,7 +81,7 @@ def test_a_worker_that_cannot_hand_its_stages_back_ends_all_the_same(home: Home)
     begin = time.monotonic()
     worker.send_signal(signal.SIGTERM)
     _, err = worker.communicate(timeout=30)
-    assert time.monotonic() - begin < 6
+    assert time.monotonic() - begin < 15
     assert "could not hand back running stages, their leases will run out: cannot start new thread" in err
     assert "Traceback" not in err
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
