@@ -26,21 +26,23 @@ SABOTAGE = textwrap.dedent(
 
     import sys
 
+    def put(owner, name, value):
+        assert hasattr(owner, name), f"{name} of {owner} is not there any more"
+        setattr(owner, name, value)
+
     if "workers" in sys.orig_argv:
         from lerim_jobs.jobs import claims
         from lerim_jobs.log.store import StageRow
+        from lerim_jobs.memory.checks import proof
         from lerim_jobs.sessions import transcript
 
         def unfenced(tx, held):
             return tx.stage(held.job_id, held.stage) or StageRow(held.job_id, held.stage, held.queue, "running")
 
-        claims.fenced = unfenced
-        claims._is_held = lambda row, held: True
-        transcript.find_quote = lambda turns, quote: turns[0] if turns else None
-
-        from lerim_jobs.memory.checks import proof
-
-        proof.Witness.turn_of = lambda self, candidate, over, text: (self._turns[0], candidate.confidence)
+        put(claims, "fenced", unfenced)
+        put(claims, "_is_held", lambda row, held: True)
+        put(transcript, "find_quote", lambda turns, quote: turns[0] if turns else None)
+        put(proof.Witness, "turn_of", lambda self, candidate, over, text: (self._turns[0], candidate.confidence))
     '''
 )
 
@@ -102,19 +104,30 @@ def ours(place: Path) -> list[psutil.Process]:
     return found
 
 
+def saboteur_in(tmp_path: Path) -> str:
+    """A folder for PYTHONPATH that makes workers unsafe."""
+    (tmp_path / "saboteur").mkdir()
+    (tmp_path / "saboteur" / "sitecustomize.py").write_text(SABOTAGE, "utf-8")
+    return str(tmp_path / "saboteur")
+
+
+def test_what_the_saboteur_takes_out_is_still_there(tmp_path: Path) -> None:
+    """So that the test that takes minutes, and is run now and then, does not run in vain."""
+    command = [sys.executable, "-m", "workers", "--help"]
+    env = {**os.environ, "PYTHONPATH": saboteur_in(tmp_path)}
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.skipif(not os.environ.get("LERIM_TEST_SABOTAGE"), reason="takes minutes: `make drill-sabotage`")
 def test_b3_b8_the_drill_finds_missing_fencing_and_a_missing_quote_check(tmp_path: Path) -> None:
     """A worker is stopped with a finished stage, so without a fence it commits late; whom a lie meets is drawn."""
-    saboteur = tmp_path / "saboteur"
-    saboteur.mkdir()
-    (saboteur / "sitecustomize.py").write_text(SABOTAGE, "utf-8")
+    saboteur = saboteur_in(tmp_path)
     # What was broken may never come to an end.
     kinds = ("--only", "stop_before_commit", "--only", "made_up_quote", "--settle-s", "8")
     unproved, found = 0, list[str]()
     for seed in ("5", "6", "7"):
-        code, report, _ = drill(
-            tmp_path, "--minutes", "0.3", "--faults", "6", "--seed", seed, *kinds, path=str(saboteur)
-        )
+        code, report, _ = drill(tmp_path, "--minutes", "0.3", "--faults", "6", "--seed", seed, *kinds, path=saboteur)
         breaches = report["audit"]["breaches"]
         assert (code == 1, Path(report["sandbox"] or "-").is_dir()) == (bool(breaches), bool(breaches))
         unproved += report["audit"]["unsupported_memories"]
