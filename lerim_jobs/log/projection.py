@@ -32,7 +32,7 @@ __all__ = [
 S = TypeVar("S")
 CHECKPOINTS = "_checkpoints"
 _REWRITTEN = "_rewritten"
-_BATCH = 20_000
+_BATCH = 5_000
 
 
 class View(msgspec.Struct, Generic[S], frozen=True):
