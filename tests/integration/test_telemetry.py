@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from lerim_jobs.config import Settings, Tracing
 from lerim_jobs.log.events import JobRequested
 from lerim_jobs.paths import Home
+from lerim_jobs.tracing import export
 from lerim_jobs.tracing.export.backends import start
 from lerim_jobs.tracing.export.emission import emit
 from lerim_jobs.tracing.export.exporter import record_of
@@ -240,6 +241,7 @@ def test_missing_grpc_exporter_is_one_clear_line(tmp_path: Path, monkeypatch: py
 def test_a17_a_token_without_logfire_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "logfire", None)
     monkeypatch.delitem(sys.modules, "lerim_jobs.tracing.export.hosted", raising=False)
+    monkeypatch.delattr(export, "hosted", raising=False)  # another test may have loaded it already
     with telemetry(tmp_path, {"LOGFIRE_TOKEN": "pylf_v1_us_x"}) as running:
         assert len(running.notes) == 1
         assert "lerim-jobs[trace]" in running.notes[0]
