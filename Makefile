@@ -64,8 +64,11 @@ bench-compare: install ## Durable stages a second beside bare dramatiq and DBOS,
 	@$(BIN)/uv pip install -q --python $(VENV)-dbos/bin/python dbos==3.4.0
 	@$(BIN)/python -m benchmarks.compare --dbos $(VENV)-dbos/bin/python
 
-bench-big: install ## A log of a million events: status of a job, rebuild; a first scan of 10,000 sessions
+bench-big: install ## A log of a million events: status of a job, rebuild; a first scan of 10,000 sessions; long histories
 	@$(BIN)/python -m benchmarks.big
+
+bench-history: install ## First sync of 1 GB of sessions and of one file of 2 GB: memory, longest transaction (needs 5 GB of disk)
+	@$(BIN)/python -m benchmarks.big --history-only
 
 lock: install ## Lock the dependencies again, with hashes and without index addresses
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
@@ -74,4 +77,4 @@ lock: install ## Lock the dependencies again, with hashes and without index addr
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .venv-backends .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help install demo test test-unit test-sessions test-backends cycles docs bench bench-search bench-idle bench-compare bench-big drill drill-sabotage eval lock clean
+.PHONY: help install demo test test-unit test-sessions test-backends cycles docs bench bench-search bench-idle bench-compare bench-big bench-history drill drill-sabotage eval lock clean

@@ -1,15 +1,19 @@
-"""`python -m benchmarks.big [--events N]`: a log of a million events: status of a job, the job list, and a full rebuild."""
+"""`python -m benchmarks.big`: a log of a million events (status of a job, the job list, a full rebuild), and long histories.
+
+`--history-only` measures the first sync of 1 GB of sessions, and of one file of 2 GB, and nothing else.
+"""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import scan
+from benchmarks import history, scan
 from lerim_jobs.care.derived import VIEWS
 from lerim_jobs.care.rebuild import rebuild_all
 from lerim_jobs.jobs.line import JOBS
@@ -45,9 +49,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--sessions", type=int, default=10_000)
+    parser.add_argument("--history-mb", type=int, default=1000)
+    parser.add_argument("--history-only", action="store_true")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lerim-big-") as folder:
-        args = parser.parse_args()
-        rows = [*measure(Path(folder), args.events), *scan.measure(Path(folder) / "scan", 1, sessions=args.sessions)]
+        place = Path(folder)
+        rows = [] if args.history_only else measure(place, args.events)
+        rows += [] if args.history_only else scan.measure(place / "scan", 1, sessions=args.sessions)
+        for name, size_mb, files in (("many", args.history_mb, None), ("one", 2 * args.history_mb, 1)):
+            rows += history.measure(place / name, size_mb * 1_000_000, files=files)
+            shutil.rmtree(place / name)
         for name, value in rows:
             print(f"{name:<50}  {value}")
 

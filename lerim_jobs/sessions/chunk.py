@@ -9,7 +9,7 @@ import msgspec
 from lerim_jobs import ids
 from lerim_jobs.log.codec import encode
 from lerim_jobs.log.events import SessionIndexed
-from lerim_jobs.log.projection import catch_up
+from lerim_jobs.log.projection import catch_up, peek
 from lerim_jobs.log.store import Store
 from lerim_jobs.sessions import transcript
 from lerim_jobs.sessions.session import SESSIONS, Session, grown
@@ -70,8 +70,7 @@ class Chunk:
     def session(self, stream: str) -> Session | None:
         """A session with what the chunk adds to it."""
         if stream not in self._sessions:
-            stored = self._store.doc(SESSIONS.name, stream) if stream in self._known else None
-            self._sessions[stream] = msgspec.json.decode(stored, type=Session) if stored else None
+            self._sessions[stream] = peek(self._store, SESSIONS, stream) if stream in self._known else None
         return self._sessions[stream]
 
     def known_keys(self, streams: Iterable[str], keys: set[str]) -> set[str]:

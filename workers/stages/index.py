@@ -19,6 +19,7 @@ from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.kinds.sync import SessionPlan, after_index
 from lerim_jobs.log.events import SessionIndexed
 from lerim_jobs.log.projection import find
+from lerim_jobs.log.scan import scan
 from lerim_jobs.memory.files.survey import needs_publish
 from lerim_jobs.projects import active_projects
 from lerim_jobs.sessions import discovery
@@ -72,16 +73,15 @@ def _scan(ctx: StageContext, tally: Tally, limits: Limits) -> None:
         effects = [Effect(one.stream, one.events, one.expected) for one in chunk.appends]
         ctx.checkpoint(effects, chunk.blobs)
 
-    scan = Scan(ctx.store, tally, commit, host=ctx.host, now_ms=ctx.now_ms, limits=limits)
-    scan.run(found, since_ms=ctx.input.get("since_ms") or 0)
+    files = Scan(ctx.store, tally, commit, host=ctx.host, now_ms=ctx.now_ms, limits=limits)
+    files.run(found, since_ms=ctx.input.get("since_ms") or 0)
 
 
 def _earlier(ctx: StageContext) -> Iterator[SessionIndexed]:
     """What earlier attempts of this job have stored before they ended."""
-    after = ctx.store.read(job_stream(ctx.job_id), limit=1)[0].position
-    while rows := ctx.store.read_all(after, types=("SessionIndexed",)):
-        yield from (row.as_(SessionIndexed) for row in rows if row.meta.get("job_id") == ctx.job_id)
-        after = rows[-1].position
+    began = ctx.store.read(job_stream(ctx.job_id), limit=1)[0].position
+    rows = scan(ctx.store, ("SessionIndexed",), after=began)
+    return (row.as_(SessionIndexed) for row in rows if row.meta.get("job_id") == ctx.job_id)
 
 
 def _estimate(ctx: StageContext, plans: Sequence[SessionPlan]) -> dict[str, Any]:
