@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import idle, offline, overhead, publishing, scan, searching, throughput, tracing
+from benchmarks import idle, offline, overhead, publishing, scan, searching, stages, throughput, tracing
 
 
 def main() -> None:
@@ -43,7 +43,12 @@ def main() -> None:
 
 
 def _all(place: Path, runs: int) -> list[tuple[str, str]]:
-    rows = [*_starts(place, runs), *scan.measure(place, runs), *overhead.measure(place, runs)]
+    rows = [
+        *_starts(place, runs),
+        *scan.measure(place, runs),
+        *overhead.measure(place, runs),
+        *stages.measure(place, runs),
+    ]
     rows += tracing.measure(place, runs)
     rows += throughput.measure(place / "throughput", runs)
     rows += publishing.measure(place, runs)
