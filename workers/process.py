@@ -8,7 +8,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from types import FrameType
@@ -203,9 +203,7 @@ class WorkerProcess:
         budget.expire(self.runner.store)
         self._retain()
         mine = {claim.job_id for claim in self.runner.leases.held()}
-        for job_id in unclosed_jobs(self.runner.store):
-            if job_id not in mine:
-                self.runner.close(job_id)
+        _one_by_one((job_id for job_id in unclosed_jobs(self.runner.store) if job_id not in mine), self.runner.close)
         self._deliver()
 
     def _send_again(self, row: StageRow) -> None:
@@ -224,10 +222,14 @@ class WorkerProcess:
         assert self.runner is not None
         if self._telemetry is None or not self._telemetry.is_remote:
             return
-        for job_id in undelivered_jobs(self.runner.store, alive=identity.alive):
-            self._telemetry.emit_job(traced_events(self.runner.store, job_id), alive=identity.alive)
+        _one_by_one(undelivered_jobs(self.runner.store, alive=identity.alive), self._emit)
         if arrived := self._telemetry.arrived():
             delivered(self.runner.store, arrived)
+
+    def _emit(self, job_id: str) -> None:
+        assert self.runner is not None
+        assert self._telemetry is not None
+        self._telemetry.emit_job(traced_events(self.runner.store, job_id), alive=identity.alive)
 
     def _retain(self) -> None:
         """Once an hour, by whichever worker comes first; looking whether it is time is a read a minute."""
@@ -267,3 +269,14 @@ class LifeCycle(Middleware):
 
     def after_worker_shutdown(self, broker: Broker, worker: Any) -> None:
         self._process.end_stop()
+
+
+def _one_by_one(jobs: Iterable[str], close: Callable[[str], object]) -> None:
+    """A job whose trace cannot be made keeps back no other's."""
+    for job_id in jobs:
+        try:
+            close(job_id)
+        except JobsError as exc:
+            _log.warning("the trace of %s: %s", job_id, exc)
+        except Exception:
+            _log.exception("the trace of %s cannot be made", job_id)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from pathlib import Path
 
 from lerim_jobs.errors import ConfigError
+from lerim_jobs.machine import whole_file
 
 __all__ = ["set_agent"]
 
@@ -25,10 +25,7 @@ def set_agent(path: Path, agent: str, folder: str, *, enabled: bool) -> None:
     agents = {**before.get("agents", {}), agent: wanted}
     if after != {**before, "agents": agents}:
         raise ConfigError(f"{path}: [agents] is written in a form that only you can change. Write into it: {line}")
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    temporary.touch(mode=0o600)
-    temporary.write_text(changed, "utf-8")
-    temporary.replace(path)
+    whole_file.put(path, changed.encode())
 
 
 def _with_line(text: str, agent: str, line: str) -> str:

@@ -22,7 +22,7 @@ import msgspec
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import QueueUnavailable
 from lerim_jobs.ids import derived
-from lerim_jobs.machine import identity, server
+from lerim_jobs.machine import identity, server, whole_file
 from lerim_jobs.machine.locks import exclusive, exclusive_now, shared
 from lerim_jobs.machine.termination import Known, end
 from lerim_jobs.paths import Home
@@ -256,9 +256,6 @@ def _read(home: Home) -> _Record | None:
 
 
 def _record(home: Home, socket: Path, answer: server.Answer) -> _Record:
-    """Replace the record whole: a reader never sees half of it."""
     record = _Record(answer.run_id, answer.pid, identity.started_at(answer.pid), str(socket))
-    temporary = home.run / f"redis.{os.getpid()}.tmp"
-    temporary.write_bytes(msgspec.json.encode(record))
-    temporary.replace(_record_file(home))
+    whole_file.put(_record_file(home), msgspec.json.encode(record))
     return record

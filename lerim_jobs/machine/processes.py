@@ -24,7 +24,7 @@ import msgspec
 from lerim_jobs.clock import now_ms
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import QueueUnavailable
-from lerim_jobs.machine import embedded, identity
+from lerim_jobs.machine import embedded, identity, whole_file
 from lerim_jobs.machine.termination import Known, descendants, end, runs
 from lerim_jobs.paths import Home, make_private
 
@@ -262,7 +262,7 @@ def _register(
     # The random part: containers may share host name, folder and process numbers.
     path = folder / f"{info.host}-{info.pid}-{secrets.token_hex(3)}.json"
     # Written and locked under another name first, so that no reader sees it unlocked and takes it for a dead one's.
-    hidden = path.with_suffix(".new")
+    hidden = whole_file.beside(path)
     file = hidden.open("wb")
     fcntl.flock(file, fcntl.LOCK_EX)
     file.write(msgspec.json.encode(info))

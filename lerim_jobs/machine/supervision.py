@@ -19,7 +19,7 @@ import msgspec
 
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import QueueUnavailable
-from lerim_jobs.machine import embedded, identity, supervisor_config
+from lerim_jobs.machine import embedded, identity, supervisor_config, whole_file
 from lerim_jobs.machine.locks import exclusive
 from lerim_jobs.machine.processes import ProcessInfo, schedulers_running, workers_running
 from lerim_jobs.machine.termination import Ended, Known, end, marked, tops
@@ -33,7 +33,6 @@ MARK = "LERIM_SUPERVISED"
 _BOOT_S = 10.0
 _MAX_SOCKET_BYTES = 90
 _UP_S = 90.0
-_HALF_WRITTEN_S = 10.0
 _LEFTOVERS_S = 12.0
 _FILES = ("supervisord.pid", "supervisord.json", "supervisord.conf", "supervisord.sock")
 
@@ -102,7 +101,7 @@ def down(home: Home, *, limit_s: float = 25.0, leftovers_s: float = _LEFTOVERS_S
         rest = _end_leftovers(home, record, leftovers_s)
         for name in _FILES:
             (home.run / name).unlink(missing_ok=True)
-        _remove_half_written(home)
+        whole_file.sweep(home.run)
         redis = embedded.stop(home, only_if_unused=True)
     return DownReport(first.stopped + rest.stopped, first.killed + rest.killed, redis)
 
@@ -121,14 +120,6 @@ def mark(home: Home) -> str | None:
     record = _read_record(home)
     alive = record is not None and (record.pid == 0 or identity.still_runs(record.pid, record.start))
     return record.mark if record and alive else None
-
-
-def _remove_half_written(home: Home) -> None:
-    """Records are written beside their place in one go and renamed: an older one is of a process that was killed there."""
-    for path in home.run.rglob("*"):
-        with suppress(OSError):
-            if path.suffix in (".new", ".tmp") and time.time() - path.stat().st_mtime > _HALF_WRITTEN_S:
-                path.unlink()
 
 
 def _start(home: Home, env: Mapping[str, str], config: str) -> None:
@@ -206,6 +197,4 @@ def _read_record(home: Home) -> _Record | None:
 
 
 def _write_record(home: Home, record: _Record) -> None:
-    temporary = home.run / "supervisord.json.tmp"
-    temporary.write_bytes(msgspec.json.encode(record))
-    temporary.replace(home.run / "supervisord.json")
+    whole_file.put(home.run / "supervisord.json", msgspec.json.encode(record))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 
 from lerim_jobs.ids import digest
 from lerim_jobs.log.events import PublishedFile
+from lerim_jobs.machine import whole_file
 from lerim_jobs.redaction.remains import is_binary
 from lerim_jobs.redaction.rewriting import neutral
 from lerim_jobs.redaction.scrubbing import Scrubber
@@ -116,15 +116,4 @@ def _write(path: Path, data: bytes, *, in_place: bool) -> None:
             file.write(data)
             file.truncate()
         return
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".lerim-", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, path.stat().st_mode & 0o777)
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
+    whole_file.put(path, data, mode=path.stat().st_mode & 0o777, fsync=os.fsync)

@@ -439,19 +439,3 @@ def test_what_is_right_a_moment_later_was_only_in_motion(place: Place, store: Sq
     found = audit(place.home, store, Settings(), {}, patience_s=0.05)
     assert not found.ok
     assert to_json(found)["unaccounted"] == 3
-
-
-def test_publishing_removes_what_a_killed_writer_left(store: SqliteStore, tmp_path: Path) -> None:
-    from lerim_jobs.memory.files.publishing import publish_now
-
-    shop = tmp_path / "shop"
-    kept = memory_dir(shop) / "decisions"
-    kept.mkdir(parents=True)
-    store.append("project-p", [ProjectAdded("p", "shop", str(shop), "laptop")])
-    dead, old, mine = 2**22 + 7, 7200, f".lerim-{os.getpid()}-cc.tmp"
-    for name, age_s in ((f".lerim-{dead}-aa.tmp", old), (f".lerim-{dead}-bb.tmp", 0), (mine, 0), ("mine.tmp", old)):
-        (kept / name).write_text("x")
-        at_s = (kept / name).stat().st_mtime - age_s
-        os.utime(kept / name, (at_s, at_s))
-    publish_now(store, "p")
-    assert sorted(path.name for path in kept.iterdir()) == sorted([f".lerim-{dead}-bb.tmp", mine, "mine.tmp"])

@@ -17,9 +17,10 @@ import pytest
 
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import QueueUnavailable
-from lerim_jobs.machine import embedded, supervision
+from lerim_jobs.machine import embedded, supervision, whole_file
 from lerim_jobs.machine.processes import register_worker, temporary_worker, workers_running
 from lerim_jobs.paths import Home
+from tests.half_written import half_written
 from tests.waiting import until
 
 _SETTINGS = Settings()
@@ -237,12 +238,11 @@ def test_down_twice_and_down_without_up_are_fine(home: Home, tmp_path: Path) -> 
 
 def test_down_removes_what_a_killed_process_had_half_written(home: Home) -> None:
     (home.run / "worker").mkdir(parents=True)
-    old, fresh = home.run / "worker" / "laptop-1-abc.new", home.run / "redis.2.tmp"
-    for path in (old, fresh):
-        path.touch()
-    os.utime(old, (time.time() - 60,) * 2)
+    killed = half_written(home.run / "worker" / "laptop-1-abc.json")
+    mine = whole_file.beside(home.run / "redis.json")
+    mine.touch()
     supervision.down(home)
-    assert (old.exists(), fresh.exists()) == (False, True)
+    assert (killed.exists(), mine.exists()) == (False, True)
 
 
 def test_up_twice_says_so_and_starts_nothing(home: Home, env: dict[str, str]) -> None:

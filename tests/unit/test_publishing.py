@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from lerim_jobs.log.events import (
     MemoryUpdated,
 )
 from lerim_jobs.log.projection import rebuild
+from lerim_jobs.machine import whole_file
 from lerim_jobs.memory.files import looks
 from lerim_jobs.memory.files.markdown import render
 from lerim_jobs.memory.files.publishing import publish_now
@@ -33,6 +32,7 @@ from lerim_jobs.memory.files.survey import needs_publish
 from lerim_jobs.memory.stored import MEMORIES
 from lerim_jobs.projects import PROJECTS
 from tests.counting_store import CountingStore
+from tests.half_written import half_written
 from tests.projects import Shop, problems
 
 
@@ -111,22 +111,16 @@ def test_the_mode_of_a_file_stays_and_nothing_temporary_is_left(shop: Shop) -> N
     shop.add("a")
     shop.publish()
     shop.path("a").chmod(0o600)
-    dead, fresh, foreign = (shop.path("a").with_name(name) for name in (_dead(), f".lerim-{os.getpid()}-aa.tmp", ".x"))
-    for path in (dead, fresh, foreign):
+    dead = half_written(shop.path("a"))
+    mine, foreign = whole_file.beside(shop.path("a")), shop.path("a").with_name(".x")
+    for path in (mine, foreign):
         path.write_text("half")
-    os.utime(dead, (time.time() - 90, time.time() - 90))
     shop.append("a", MemoryUpdated("a", "T", "B", 0.5))
     shop.publish()
     assert shop.path("a").stat().st_mode & 0o777 == 0o600
     assert not dead.exists()
-    assert fresh.exists()
+    assert mine.exists()
     assert foreign.exists()
-
-
-def _dead() -> str:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return f".lerim-{process.pid}-abcd.tmp"
 
 
 def test_a_full_or_read_only_disk_is_a_problem_not_a_crash(shop: Shop) -> None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -20,11 +18,12 @@ import msgspec
 
 from lerim_jobs import faults
 from lerim_jobs.ids import digest
+from lerim_jobs.machine import whole_file
+from lerim_jobs.machine.whole_file import Fsync
 
 __all__ = [
     "CONFLICT",
     "MAX_BYTES",
-    "Fsync",
     "LeftAlone",
     "Look",
     "Scan",
@@ -40,14 +39,8 @@ __all__ = [
 
 MAX_BYTES = 1_048_576
 CONFLICT = ".conflict.md"
-_TEMPORARY = re.compile(r"\.lerim-(?:(\d+)-)?[A-Za-z0-9_]+\.tmp")
-_STALE_S, _DEAD_STALE_S = 3600.0, 60.0
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters of a name that a terminal acts upon or does not show, and bytes that are no UTF-8."""
-
-
-Fsync = Callable[[int], None]
-"""Called with the descriptor of a file or folder: returns when what was written there outlives a power cut."""
 
 _CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)
 """What file systems say that keep names without being asked, or cannot promise to."""
@@ -146,7 +139,9 @@ def replace(folder: Path, path: str, data: bytes, *, over: set[str], fsync: Fsyn
                 raise LeftAlone("it was changed just now: looked at again next time")
             mode = stat.S_IMODE(target.stat().st_mode)
         target.parent.mkdir(parents=True, exist_ok=True)
-        _swap(target, data, mode, fsync)
+        if faults.armed(faults.DISK_FULL):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        whole_file.put(target, data, mode=mode, fsync=fsync)
     return True
 
 
@@ -179,8 +174,9 @@ def shown(path: str) -> str:
 def _look(entry: os.DirEntry[str], prefix: str, found: Scan, waiting: list[str]) -> None:
     name = entry.name
     if name.startswith("."):
-        if name.endswith(".tmp"):
-            _sweep(entry)
+        with suppress(OSError):
+            if whole_file.is_abandoned(entry):
+                os.unlink(entry.path)
         return
     path = prefix + name
     is_markdown = name.endswith(".md")
@@ -199,28 +195,6 @@ def _look(entry: os.DirEntry[str], prefix: str, found: Scan, waiting: list[str])
             found.odd[path] = "larger than 1 MiB"
         else:
             found.files[path] = Look(about.st_size, about.st_mtime_ns, about.st_ino)
-
-
-def _sweep(entry: os.DirEntry[str]) -> None:
-    """Remove a temporary file whose process died before it could."""
-    named = _TEMPORARY.fullmatch(entry.name)
-    if not named:
-        return
-    with suppress(OSError):
-        age_s = time.time() - entry.stat(follow_symlinks=False).st_mtime
-        is_dead = named[1] is not None and not _runs(int(named[1]))
-        if age_s > (_DEAD_STALE_S if is_dead else _STALE_S):
-            os.unlink(entry.path)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @contextmanager
@@ -255,21 +229,3 @@ def _sync(place: Path, fsync: Fsync) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _swap(target: Path, data: bytes, mode: int, fsync: Fsync) -> None:
-    """Write beside it and rename: a reader sees the old file or the new one, never half."""
-    beside = target.with_name(f".lerim-{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            if faults.armed(faults.DISK_FULL):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            file.write(data)
-            file.flush()
-            fsync(file.fileno())
-        os.replace(beside, target)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise

@@ -16,9 +16,9 @@ from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import ProjectPublished, PublishedFile
 from lerim_jobs.log.projection import find
 from lerim_jobs.log.store import Store
+from lerim_jobs.machine.whole_file import Fsync
 from lerim_jobs.memory.files import looks
 from lerim_jobs.memory.files.changes import Changes, Known, Problem
-from lerim_jobs.memory.files.folder import Fsync
 from lerim_jobs.memory.files.reading import read_changes
 from lerim_jobs.memory.files.states import file_states
 from lerim_jobs.memory.files.survey import Survey, checkout_of, survey

@@ -12,10 +12,11 @@ import msgspec
 
 from lerim_jobs.ids import digest, slug
 from lerim_jobs.log.events import PublishedFile
+from lerim_jobs.machine.whole_file import Fsync
 from lerim_jobs.memory.files import folder as disk
 from lerim_jobs.memory.files.changes import Changes, Problem
 from lerim_jobs.memory.files.edits import beside
-from lerim_jobs.memory.files.folder import Fsync, LeftAlone
+from lerim_jobs.memory.files.folder import LeftAlone
 from lerim_jobs.memory.files.markdown import ARCHIVED, default_path, render
 from lerim_jobs.memory.files.states import FileState
 from lerim_jobs.memory.memory import Memory

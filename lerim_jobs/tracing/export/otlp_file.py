@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lerim_jobs.errors import BadInput
+from lerim_jobs.machine import whole_file
 from lerim_jobs.tracing.names import SCOPE
 from lerim_jobs.tracing.skeleton.record import SpanRecord
 
@@ -35,12 +35,9 @@ def write(spans: Iterable[SpanRecord], path: Path) -> int:
     request: Any = encode_spans(memory.get_finished_spans())
     as_json = path.suffix == ".json"
     data = json.dumps(_hex(MessageToDict(request))).encode() if as_json else request.SerializeToString()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(data)
-        part.replace(path)
+        whole_file.put(path, data)
     except OSError as exc:
-        part.unlink(missing_ok=True)
         raise BadInput(f"cannot write {str(path)!r}: {exc.strerror}") from None
     return count
 
