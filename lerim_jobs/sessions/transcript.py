@@ -8,9 +8,20 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["PRINTED", "REDACTED", "Segment", "Speaker", "Turn", "contains", "decode", "encode", "find_quote", "render"]
+__all__ = ["PRINTED", "REDACTED", "Form", "Segment", "Speaker", "Turn", "contains", "decode", "encode", "find_quote", "render"]
 
 Speaker = Literal["user", "assistant", "tool"]
+Form = Literal["", "meanwhile", "answer", "rejection", "command", "plan", "beside", "question"]
+"""How a turn was said. Empty: a prompt of the user, or what anybody else says plainly.
+
+    meanwhile   the user typed it while the agent worked
+    answer      the user answers a question that the agent asked with a tool
+    rejection   the user's words with which he refused a tool call
+    command     the arguments of a slash command
+    plan        a plan of the agent's that the user approved
+    beside      typed beside a tool's result
+    question    what the agent asked with a tool, with the choices it gave
+"""
 REDACTED = "[REDACTED]"
 """Stands where something was taken out of what is stored."""
 PRINTED = "error: "
@@ -23,7 +34,8 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     """One kept piece of a session, redacted. `n` counts kept turns of the whole session from 0.
 
     `tool` turns are a short form of a call (its name and the start of its input) or the start of an error result.
-    `key` tells whether the same piece was read before, also from another file; 16 hex digits.
+    `key` tells whether the same piece was read before, also from another file; 16 hex digits. `answers` is the agent's question
+    or proposal, whole, where the file says that this turn answers it.
     """
 
     n: int
@@ -31,6 +43,8 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str
     key: str
     at_ms: int | None = None
+    form: Form = ""
+    answers: str = ""
 
 
 class Segment(msgspec.Struct, frozen=True):
