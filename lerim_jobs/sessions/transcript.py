@@ -8,7 +8,19 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["PRINTED", "REDACTED", "Form", "Segment", "Speaker", "Turn", "contains", "decode", "encode", "find_quote", "render"]
+__all__ = [
+    "PRINTED",
+    "REDACTED",
+    "Form",
+    "Segment",
+    "Speaker",
+    "Turn",
+    "contains",
+    "decode",
+    "encode",
+    "find_quote",
+    "render",
+]
 
 Speaker = Literal["user", "assistant", "tool"]
 Form = Literal["", "meanwhile", "answer", "rejection", "command", "plan", "beside", "question"]
