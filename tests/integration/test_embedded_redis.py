@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -233,8 +234,8 @@ def test_a_recycled_pid_is_never_ended(home: Home) -> None:
     start(home)
     record = msgspec.json.decode((home.run / "redis.json").read_bytes())
     kill(home)
+    time.sleep(0.03)  # two ticks of the processes' clock: within one a recycled pid could not be told apart
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        # By a tick of 10 ms at least: within one a recycled pid could not be told apart.
         assert identity.started_at(other.pid) != record["start"]
         (home.run / "redis.json").write_bytes(msgspec.json.encode({**record, "pid": other.pid}))
         assert start(home).started
