@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
 import sys
 from typing import Any
@@ -34,6 +36,15 @@ def following(world: World, job_id: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, env=world.env, cwd=world.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+def hears(watcher: subprocess.Popen[str], words: str) -> None:
+    """Wait until it has said so: what is over before anybody looked is not told."""
+    assert watcher.stderr
+    said, descriptor = b"", watcher.stderr.fileno()
+    while words.encode() not in said:
+        assert select.select([descriptor], [], [], 30)[0], said
+        said += os.read(descriptor, 4096)
 
 
 def types(world: World, job_id: str) -> list[str]:
@@ -104,11 +115,11 @@ def test_b5_a_paused_queue_holds_its_stages_and_nothing_else(shared: World, mode
     until(lambda: shared.json("jobs", "list", "--limit", "1")[0]["status"] == "paused", 10, what="shown as paused")
     assert shared.json("ask", "What about tabs?")[-1]["status"] == "succeeded"
     assert types(shared, job_id).count("StageStarted") == 1
+    hears(watcher, "paused: queue extract")
     (report,) = shared.json("jobs", "resume", "--all")
     assert report == {"resumed": {"job_id": None, "queue": "*"}, "changed": True}
     _, err = watcher.communicate(timeout=30)
     assert watcher.returncode == 0, err
-    assert "paused: queue extract" in err
     assert shared.json("status")[0]["paused"] == []
     shared.lerim("jobs", "pause", "--queue", "nothing", expect=2)
     shared.lerim("jobs", "pause", expect=2)
