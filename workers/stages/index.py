@@ -30,7 +30,7 @@ from lerim_jobs.sessions.stored import each_turn
 from lerim_jobs.sessions.tally import Tally
 from lerim_jobs.sessions.windows import CHARS_PER_TOKEN
 from workers.stage import Outcome, StageContext
-from workers.stages.taking import plan_session, ready_sessions, scheduled
+from workers.stages.taking import plan_sessions, ready_sessions, scheduled
 
 __all__ = ["run"]
 
@@ -42,7 +42,8 @@ def run(ctx: StageContext, limits: Limits = LIMITS) -> Outcome:
         _scan(ctx, tally, limits)
     known = {key: project for key, project in active_projects(ctx.store).items() if project.host == ctx.host}
     ready, left = ready_sessions(ctx, known)
-    plans = [plan_session(ctx, one, known[one.project_id]) for one in ready]
+    planned = plan_sessions(ctx, ready, known, left)
+    plans = [plan for _, plan in planned]
     output = {
         **tally.counts(),
         "taken": len(plans),
@@ -55,7 +56,7 @@ def run(ctx: StageContext, limits: Limits = LIMITS) -> Outcome:
     effects: list[Effect] = []
     if not ctx.input.get("dry_run"):
         touched = [key for key, project in known.items() if needs_publish(ctx.store, project)]
-        effects = [scheduled(ctx.job_id, *pair) for pair in zip(ready, plans, strict=True)]
+        effects = [scheduled(ctx.job_id, *pair) for pair in planned]
     stages = after_index(plans, host=ctx.host, params=ctx.input, touched=touched)
     return Outcome(output, effects, next_stages=stages)
 

@@ -77,13 +77,17 @@ def _effects(
 ) -> list[Effect]:
     plan = planned_session(ctx)
     summary = next(output for output in ctx.outputs.values() if "body" in output)
-    about = summary_effects(
-        title=summary["title"],
-        body=summary["body"],
-        session=ref,
-        turns=turns,
-        project_id=plan.project_id,
-        memories=memories.by_id,
+    about = (
+        []
+        if not summary["body"]
+        else summary_effects(
+            title=summary["title"],
+            body=summary["body"],
+            session=ref,
+            turns=turns,
+            project_id=plan.project_id,
+            memories=memories.by_id,
+        )
     )
     session = find(ctx.store, SESSIONS, plan.stream)
     extracted = Effect(plan.stream, [SessionExtracted(ctx.job_id, plan.turn_to)], session.version if session else 0)
