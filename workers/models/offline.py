@@ -75,7 +75,8 @@ def _pipeline(prompt: str) -> str:
         {key: value for key, value in msgspec.to_builtins(one).items() if key != "turn"}
         for one in candidates(transcript)
     ]
-    return _filled({"candidates": json.dumps(found, ensure_ascii=False)})
+    told = _summary(transcript, fields["summary_so_far"]) if "summary_so_far" in fields else {}
+    return _filled({"candidates": json.dumps(found, ensure_ascii=False), **told})
 
 
 def _fields(prompt: str) -> dict[str, str]:
