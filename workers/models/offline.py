@@ -170,7 +170,7 @@ def _curator(messages: list[ModelMessage], info: AgentInfo) -> Parts:
             longer = one if one["by_hand"] else max(one, other, key=lambda memory: len(memory["body"]))
             given = {"survivor": one["memory_id"], "absorbed": [other["memory_id"]], "reason": "the same words"}
             calls.append(_call("merge_memories", {**given, "title": longer["title"], "body": longer["body"]}))
-    return calls or [TextPart("Nothing to merge.")]
+    return [*calls, _call("nothing_left", {})] if calls else [TextPart("Nothing to merge.")]
 
 
 def _answerer(messages: list[ModelMessage], info: AgentInfo) -> Parts:
