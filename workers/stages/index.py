@@ -23,6 +23,7 @@ from lerim_jobs.log.scan import scan
 from lerim_jobs.memory.files.survey import needs_publish
 from lerim_jobs.projects import active_projects
 from lerim_jobs.sessions import discovery
+from lerim_jobs.sessions.compaction import compact
 from lerim_jobs.sessions.chunk import LIMITS, Chunk, Limits
 from lerim_jobs.sessions.scan import Scan
 from lerim_jobs.sessions.session import SESSIONS
@@ -88,11 +89,11 @@ def _earlier(ctx: StageContext) -> Iterator[SessionIndexed]:
 def _estimate(ctx: StageContext, plans: Sequence[SessionPlan]) -> dict[str, Any]:
     from workers.models.estimate import Waiting, estimate
 
-    waiting = [Waiting(_tokens(ctx, plan), plan.windows) for plan in plans]
+    waiting = [Waiting(_tokens(ctx, plan), plan.windows, plan.at_once) for plan in plans]
     return estimate(waiting, ctx.settings, ctx.env)
 
 
 def _tokens(ctx: StageContext, plan: SessionPlan) -> int:
     session = find(ctx.store, SESSIONS, plan.stream)
     turns = each_turn(ctx.store, session, plan.turn_from, plan.turn_to) if session else ()
-    return sum(int(len(turn.text) / CHARS_PER_TOKEN) for turn in turns)
+    return sum(int(len(turn.text) / CHARS_PER_TOKEN) for turn in compact(turns, plan.cwd))
