@@ -24,15 +24,15 @@ from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.search import index_file
 from lerim_jobs.memory.search.neighbours import Neighbours
-from lerim_jobs.memory.search.ranking import COLUMNS, MOST_RANKED, Scorer, Tier, Word, everything, tiers, words
+from lerim_jobs.memory.search.ranking import COLUMNS, MOST_RANKED, Scorer, Tier, Word, everything, tiers
+from lerim_jobs.memory.search.vocabulary import MOST_KIN_ROWS, Vocabulary
+from lerim_jobs.memory.segmentation import searchable
 from lerim_jobs.memory.stored import MEMORIES, load_memories
 from lerim_jobs.sqlite import immediate
 
 __all__ = ["Document", "Hit", "SearchIndex", "index_of", "newest_memories", "search_memories"]
 
 T = TypeVar("T")
-_COMMON = 500
-"""Rows from which on a word is common: counting them takes a while, so it is done ahead."""
 _BATCH = 2000
 _TYPES = (*MEMORIES.types, "SessionIndexed")
 _ARCHIVED = "archived0"
@@ -128,17 +128,14 @@ class SearchIndex:
                         self._put(document)
                     self._db.execute("UPDATE about SET position = ?, event_id = ?", (last.position, last.id))
             position = self._position()
-        self._count_common()
+        self._count_words()
 
-    def _count_common(self) -> None:
-        """Count common words again once the index has grown by a tenth."""
+    def _count_words(self) -> None:
+        """Count words again once the index has grown by a tenth."""
         rows = self._rows()
-        (counted,) = next(self._db.execute("SELECT counted_rows FROM about"))
-        if rows >= _COMMON and rows > counted * 1.1:
+        if self._vocabulary.outgrown(rows):
             with immediate(self._db):
-                self._db.execute("DELETE FROM common")
-                self._db.execute("INSERT INTO common SELECT term, doc FROM terms WHERE doc >= ?", (_COMMON,))
-                self._db.execute("UPDATE about SET counted_rows = ?", (rows,))
+                self._vocabulary.recount(rows)
 
     def _changed(self, store: Store, rows: Sequence[Recorded]) -> list[Document]:
         """Memories these events changed, and those whose session has grown: the turn behind a quote may be there now."""
@@ -166,7 +163,7 @@ class SearchIndex:
     def _start_anew(self) -> None:
         with immediate(self._db):
             self._db.execute("INSERT INTO texts(texts) VALUES('delete-all')")
-            for table in ("known", "sources", "common"):
+            for table in ("known", "sources", "counted"):
                 self._db.execute(f"DELETE FROM {table}")
             self._db.execute("UPDATE about SET position = 0, event_id = '', counted_rows = 0")
 
@@ -182,11 +179,11 @@ class SearchIndex:
         sources = ((stream, one.memory_id) for stream in {quote.stream for quote in one.quotes})
         self._db.executemany("INSERT OR IGNORE INTO sources VALUES(?,?)", sources)
         texts = (
-            one.title,
-            " ".join((one.kind, *one.tags)),
-            one.body,
-            "\n".join(quote.text for quote in one.quotes),
-            document.context,
+            searchable(one.title),
+            searchable(" ".join((one.kind, *one.tags))),
+            searchable(one.body),
+            searchable("\n".join(quote.text for quote in one.quotes)),
+            searchable(document.context),
             " ".join([_project(one.project_id), *([] if one.status == "active" else [_ARCHIVED])]),
         )
         values = ",".join("?" * len(texts))
@@ -197,11 +194,17 @@ class SearchIndex:
 
     # --- searching ---
     def _search(self, query: str, projects: Sequence[str], scope: str, limit: int) -> list[Hit]:
-        wanted = self._words(query)
-        if not wanted:
-            return []
+        wanted = self._vocabulary.words(query)
         rows = self._rows()
-        share = min(1.0, sum(map(self._rows_with, projects)) / rows) if projects else 1.0
+        share = min(1.0, sum(map(self._vocabulary.rows_with, projects)) / max(1, rows)) if projects else 1.0
+        best = self._by_words(wanted, scope, rows=rows, share=share, limit=limit) if wanted else {}
+        if kin := self._vocabulary.kin(query, share=share):
+            best |= self._ranked(Tier(everything(kin), MOST_KIN_ROWS), [*wanted, *kin], scope)
+        top = heapq.nlargest(limit, ((score, row) for row, score in best.items()))
+        return sorted((Hit(self._id_of(row), score) for score, row in top), key=lambda hit: (-hit.score, hit.memory_id))
+
+    def _by_words(self, wanted: list[Word], scope: str, *, rows: int, share: float, limit: int) -> dict[int, float]:
+        """Rows with the words of a question, and their scores."""
         choice = tiers(wanted, rows=rows, share=share)
         at = next((n for n, tier in enumerate(choice) if tier.expected <= MOST_RANKED), len(choice) - 1)
         best = self._ranked(choice[at], wanted, scope)
@@ -211,26 +214,7 @@ class SearchIndex:
         while len(best) < limit and at > 0:
             at -= 1
             best |= self._ranked(choice[at], wanted, scope)
-        top = heapq.nlargest(limit, ((score, row) for row, score in best.items()))
-        return sorted((Hit(self._id_of(row), score) for score, row in top), key=lambda hit: (-hit.score, hit.memory_id))
-
-    def _words(self, query: str) -> list[Word]:
-        """The words that are in the index at all; those with one stem count once."""
-        found: dict[tuple[str, ...], Word] = {}
-        stem = self._db.fts5_tokenizer("porter", ["unicode61"])
-        for text in words(query):
-            tokens = stem(text.encode(), apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False)
-            stems = tuple(str(one[0]) for one in tokens)
-            rows = min(map(self._rows_with, stems), default=0)
-            if rows:
-                found.setdefault(stems, Word(text, rows))
-        return list(found.values())
-
-    def _rows_with(self, token: str) -> int:
-        for table, column in (("common", "rows"), ("terms", "doc")):
-            for (rows,) in self._db.execute(f"SELECT {column} FROM {table} WHERE term = ?", (token,)):
-                return int(rows)
-        return 0
+        return best
 
     def _rows(self) -> int:
         return int(next(self._db.execute("SELECT COALESCE(MAX(row), 0) FROM known"))[0])
@@ -249,6 +233,7 @@ class SearchIndex:
     def _opened(self) -> apsw.Connection:
         db = index_file.opened(self._path)
         db.register_fts5_function("score", self._scorer)
+        self._vocabulary = Vocabulary(db)
         return db
 
     def _healing(self, action: Callable[[], T]) -> T:

@@ -8,12 +8,13 @@ whose words are in too many memories is narrowed to those with a rare word, or w
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from itertools import combinations
 
 import apsw
 import msgspec
+
+from lerim_jobs.memory.segmentation import short, sought
 
 __all__ = ["COLUMNS", "MOST_RANKED", "Scorer", "Tier", "Word", "everything", "tiers", "words"]
 
@@ -25,7 +26,6 @@ MOST_RANKED = 1000
 
 _K1 = 1.2
 _MAX_WORDS, _MAX_COMMON = 40, 4
-_WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _STOP = frozenset(
     """a an and are as at be but by can do does did for from had has have how i if in into is it its me my no not of on or
     our should so that the their them then there these they this to us was we were what when where which who why will with
@@ -34,15 +34,22 @@ _STOP = frozenset(
 
 
 class Word(msgspec.Struct, frozen=True):
-    """A searchable word and the number of rows it is in."""
+    """A searchable word, the number of rows it is in, and what is left of it when stemmed.
+
+    One that stands for another word of the question counts by its `weight`, and is no rarer than that one (`like_rows`, 0
+    where that is in no row).
+    """
 
     text: str
     rows: int
+    weight: float = 1.0
+    stems: tuple[str, ...] = ()
+    like_rows: int = 0
 
     @property
     def quoted(self) -> str:
         """The word as FTS5 takes it: a string, never syntax."""
-        return f'"{self.text}"'
+        return f'"{self.text}"{"*" if short(self.text) else ""}'
 
 
 class Tier(msgspec.Struct, frozen=True):
@@ -54,7 +61,7 @@ class Tier(msgspec.Struct, frozen=True):
 
 def words(query: str) -> list[str]:
     """The searchable words of a query, in order, each once; at most 40."""
-    found = dict.fromkeys(word for word in _WORD.findall(query.lower()) if word not in _STOP)
+    found = dict.fromkeys(word for word in sought(query) if word not in _STOP)
     return list(found)[:_MAX_WORDS]
 
 
@@ -103,7 +110,9 @@ class Scorer:
     def __call__(self, api: apsw.FTS5ExtensionApi, *_: object) -> float:
         """A higher score is a better one."""
         if not self._rarities:
-            self._rarities = [_rarity(word.rows, api.row_count) for word in self._wanted]
+            self._rarities = [
+                word.weight * _rarity(max(word.rows, word.like_rows), api.row_count) for word in self._wanted
+            ]
         score = 0.0
         counts, columns_of = self._counts, api.phrase_columns
         for phrase, rarity in enumerate(self._rarities, api.phrase_count - len(self._rarities)):
