@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-__all__ = ["folded", "grams", "searchable", "short", "sought", "spelled", "unspaced"]
+__all__ = ["folded", "grams", "searchable", "short", "sought", "spelled", "uncontracted", "unspaced"]
 
 _PAIRED = (
     "\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -24,6 +24,7 @@ _THREES = "\u0e01-\u0e4e\u0e81-\u0eff\u1000-\u109f\u1780-\u17d3"
 _ASCII_WORD = re.compile("[a-z0-9]+")
 _PAIR, _TRIPLE = 2, 3
 _RUN = re.compile(f"([{_PAIRED}]+)|([{_THREES}]+)")
+_CONTRACTED = re.compile(r"['\u2019](?=(?:t|s|re|ve|ll|d|m)\b)", re.IGNORECASE)
 _ARABIC = re.compile("[\u0621-\u064a\u0671-\u06d3]+")
 _UMLAUTS = re.compile(r"\w*[äöü]\w*")
 _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "ё": "е"})
@@ -75,6 +76,11 @@ def folded(text: str) -> str:
 def spelled(text: str) -> str:
     """As `folded`, but with the accents of letters, which tell words apart: `schon` and `schön`."""
     return _canonical(text).translate(_SPELLED)
+
+
+def uncontracted(text: str) -> str:
+    """English contractions as one word, whatever apostrophe they are written with: `don't` as `dont`, but not `l'index`."""
+    return _CONTRACTED.sub("", text)
 
 
 def grams(text: str) -> Iterator[str]:

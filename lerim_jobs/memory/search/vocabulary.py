@@ -119,7 +119,7 @@ def kinship(one: str, other: str) -> float:
     """
     few, many = sorted((len(one), len(other)))
     shared = next((n for n in range(few) if one[n] != other[n]), few)
-    begin, ending = (_BEGIN_ASCII, 2) if one.isascii() and other.isascii() else (_BEGIN_OTHER, 3)
+    begin, ending = (_BEGIN_ASCII, 1) if one.isascii() and other.isascii() else (_BEGIN_OTHER, 3)
     if shared < begin or (shared < few and (many - shared > ending or 2 * shared < many)):
         return 0.0
     return shared / many
