@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.search.index import SearchIndex, newest_memories, search_memories
+from lerim_jobs.memory.search.nearness import near_memories
 from lerim_jobs.memory.stored import load_memories
 from lerim_jobs.paths import Home
 
@@ -30,6 +31,11 @@ class Memories:
     def search(self, query: str, limit: int) -> list[Memory]:
         """Active memories, the best match first."""
         hits = search_memories(self._index, self._store, query, project_ids=self._project_ids, limit=limit)
+        return self._kept(hits)
+
+    def near(self, text: str, limit: int) -> list[Memory]:
+        """Active memories that are plainly related to a text, summaries aside, the nearest first; often none."""
+        hits = near_memories(self._index, self._store, text, project_ids=self._project_ids, limit=limit)
         return self._kept(hits)
 
     def read(self, memory_id: str) -> Memory | None:

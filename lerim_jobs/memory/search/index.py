@@ -83,6 +83,11 @@ class SearchIndex:
         with self._lock:
             return self._healing(lambda: self._search(query, projects, _scope(projects, include_archived), limit))
 
+    def weights(self, text: str) -> dict[str, float]:
+        """The stemmed words that carry a text's meaning, and how rare each is in the index."""
+        with self._lock:
+            return self._healing(lambda: self._vocabulary.weights(text, rows=self._rows()))
+
     def known(
         self, columns: Sequence[str], *, project_ids: Sequence[str] | None = None, status: str | None = None
     ) -> list[tuple[str | int | float, ...]]:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 
 import apsw
 
+from lerim_jobs.memory.checks.similarity import stems
 from lerim_jobs.memory.search import index_file
-from lerim_jobs.memory.search.ranking import Word, words
+from lerim_jobs.memory.search.ranking import MOST_WORDS, Word, rarity, words
 from lerim_jobs.memory.segmentation import short, unspaced
 
 __all__ = ["MOST_KIN_ROWS", "Vocabulary", "kinship"]
@@ -20,11 +21,13 @@ MOST_KIN_ROWS = 200
 """Rows that are ranked for the kin of one question's words: those of rare words help, those of common ones only cost."""
 _COMMON = 500
 """Rows from which on a word is common: counting them takes a while, so it is done ahead."""
+_MOST_READ = 160
 _MOST_KIN, _MOST_ALIKE = 12, 1000
 _BEGIN_ASCII, _BEGIN_OTHER = 4, 3
 _LONGEST = 30
 _COMPOUND, _PART = 9, 5
 _KIN_WEIGHT = 0.5
+_FEW = 100
 
 
 class Vocabulary:
@@ -35,12 +38,13 @@ class Vocabulary:
         self._stem = db.fts5_tokenizer("porter", index_file.TOKENIZER_ARGUMENTS)
 
     def words(self, query: str) -> list[Word]:
-        """The query's words that are in the index at all; those with one stem count once."""
+        """The query's words that are in the index at all, the rarest of very many; those with one stem count once."""
         found: dict[tuple[str, ...], Word] = {}
         for word in self._asked(query):
             if word.rows:
                 found.setdefault(word.stems, word)
-        return list(found.values())
+        rarest = sorted(found.values(), key=lambda word: word.rows)[:MOST_WORDS]
+        return [word for word in found.values() if len(found) <= MOST_WORDS or word in rarest]
 
     def kin(self, query: str, *, share: float) -> list[Word]:
         """The closest kin of the query's words, in no more than about MOST_KIN_ROWS rows of the searched `share` of all."""
@@ -58,6 +62,11 @@ class Vocabulary:
                 room -= found.rows
                 kept.append(found)
         return kept
+
+    def weights(self, text: str, *, rows: int) -> dict[str, float]:
+        """The text's meaning words, stemmed, each with its rarity among `rows` rows; a small index is no measure of that."""
+        told = (self._word(one) for one in words(text, most=_MOST_READ) if stems(one))
+        return {stem: rarity(word.rows, max(rows, _FEW)) for word in told for stem in word.stems}
 
     def rows_with(self, token: str) -> int:
         """How many rows a stemmed word is in."""
@@ -80,14 +89,14 @@ class Vocabulary:
         return int(next(self._db.execute("SELECT counted_rows FROM about"))[0])
 
     def _asked(self, query: str) -> list[Word]:
-        return [self._word(text) for text in words(query)]
+        return [self._word(text) for text in words(query, most=_MOST_READ)]
 
     def _word(self, text: str) -> Word:
-        tokens = self._stem(text.encode(), apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False)
-        stems = tuple(str(one[0]) for one in tokens)
+        found = self._stem(text.encode(), apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False)
+        stemmed = tuple(str(one[0]) for one in found)
         if short(text):
-            return Word(text, min(_COMMON, sum(rows for _, rows in self._beginning(text))), stems=stems)
-        return Word(text, min(map(self.rows_with, stems), default=0), stems=stems)
+            return Word(text, min(_COMMON, sum(rows for _, rows in self._beginning(text))), stems=stemmed)
+        return Word(text, min(map(self.rows_with, stemmed), default=0), stems=stemmed)
 
     def _kin_of(self, word: Word) -> Iterator[Word]:
         if len(word.stems) != 1 or unspaced(word.text) or any(char.isdigit() for char in word.text):
