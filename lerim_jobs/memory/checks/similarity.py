@@ -17,6 +17,7 @@ _SAME, _SAME_UNDER_ONE_TITLE = 0.85, 0.5
 _SMALL = frozenset(
     """the and for that this with from into are was were will have has but you our all its they them then than there
     their which when what who how can could should would may must use used uses using
+    only just also very more most some any each such still even both here says said
     der die das den dem des und oder ein eine einen einem einer ist sind wird werden war mit von fuer auf aus bei nach wie als
     auch wir sie sich nur noch zum zur beim dass
     les des une est sont dans pour par sur avec que qui nous vous elle ils aux ses leur mais plus comme cette ces

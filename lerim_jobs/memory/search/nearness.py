@@ -7,6 +7,7 @@ other words is near only where `[search] embeddings` is on.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.search.index import SearchIndex, search_memories
 from lerim_jobs.memory.search.vocabulary import kinship
+from lerim_jobs.memory.stored import load_memories
 
 __all__ = ["NEAR", "near_memories", "nearness"]
 
@@ -23,6 +25,8 @@ NEAR = 0.1
 reach it; restatements and contradictions of one of them have .2 and more."""
 _TITLE = 0.6
 """A memory is near also when this share of its title's weight is in the text: a long text is not about one thing only."""
+_ALIKE, _MOST_ALIKE = 0.35, 0.25
+"""Likeness by meaning that is enough: one pair in a hundred of those 43 reaches the first. A paraphrase has .25 to .4."""
 _MOST_CHARS = 1500
 _LOOKED_AT = 4
 _BEGIN = 3
@@ -33,11 +37,28 @@ def near_memories(
 ) -> list[Memory]:
     """Active memories that are plainly related to the text, the nearest first; summaries aside. Empty where there is none."""
     text = text[:_MOST_CHARS]
-    hits = search_memories(index, store, text, project_ids=project_ids, limit=_LOOKED_AT * limit)
+    hits = {
+        one.memory_id: one
+        for one in search_memories(index, store, text, project_ids=project_ids, limit=_LOOKED_AT * limit)
+    }
+    alike = _alike(index.likeness(text, project_ids=project_ids), limit)
+    more = load_memories(store, (key for key in alike if key not in hits))
+    hits |= {one.memory_id: one for one in more if one.status == "active"}
     mine = index.weights(text)
-    found = ((_near(index, mine, one), one) for one in hits if one.kind != "summary")
+    found = (
+        (max(_near(index, mine, one), NEAR * alike.get(key, 0.0)), one)
+        for key, one in hits.items()
+        if one.kind != "summary"
+    )
     near = sorted((pair for pair in found if pair[0] >= NEAR), key=lambda pair: (-pair[0], pair[1].memory_id))
     return [one for _, one in near[:limit]]
+
+
+def _alike(likeness: Mapping[str, float], limit: int) -> dict[str, float]:
+    """What is near by meaning, as a multiple of what is enough; the one that is nearest needs less."""
+    most = heapq.nlargest(_LOOKED_AT * limit, likeness.items(), key=lambda pair: (pair[1], pair[0]))
+    enough = {key: _ALIKE if place else _MOST_ALIKE for place, (key, _) in enumerate(most)}
+    return {key: close / enough[key] for key, close in most if close >= enough[key]}
 
 
 def nearness(one: Mapping[str, float], other: Mapping[str, float]) -> float:
