@@ -28,6 +28,7 @@ __all__ = [
     "RoleName",
     "Roles",
     "Schedule",
+    "Search",
     "Settings",
     "Tracing",
     "environment",
@@ -240,6 +241,12 @@ class Memory(Section, frozen=True):
             raise ValueError("curate_batch must be at least 2 and curate_batches at least 1")
 
 
+class Search(Section, frozen=True):
+    """`embeddings` needs the extra `lerim-jobs[embed]`; only the user's own file switches it, for all projects."""
+
+    embeddings: bool = False
+
+
 class Settings(Section, frozen=True):
     """Everything that can be configured."""
 
@@ -254,6 +261,7 @@ class Settings(Section, frozen=True):
     agents: dict[str, str | Agent] = {}
     decay: Decay = Decay()
     memory: Memory = Memory()
+    search: Search = Search()
 
 
 def load(env: Mapping[str, str], *, project: Path | None = None) -> Settings:

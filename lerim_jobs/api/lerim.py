@@ -217,9 +217,11 @@ class Lerim:
 
     @cached_property
     def _index(self) -> SearchIndex:
+        from lerim_jobs.memory.search.embedding import bundled
         from lerim_jobs.memory.search.index import SearchIndex
 
-        return SearchIndex(self.state.home.search, self.state.store)
+        embedder = bundled(wanted=self.state.settings.search.embeddings)
+        return SearchIndex(self.state.home.search, self.state.store, embedder=embedder)
 
     def _run(
         self,

@@ -7,7 +7,7 @@ from itertools import combinations
 
 from lerim_jobs.memory.checks.similarity import Said, same_fact
 from lerim_jobs.memory.proposals import Candidate, Proposal
-from workers.agents.reading import MemoryReader
+from workers.agents.reading import NearReader
 
 __all__ = ["undisputed"]
 
@@ -16,9 +16,7 @@ _MOST = 12
 """More candidates than these are looked at by the lead whatever is stored: some of so many are not worth keeping."""
 
 
-def undisputed(
-    candidates: Sequence[Candidate], memories: MemoryReader, *, session_stream: str
-) -> list[Proposal] | None:
+def undisputed(candidates: Sequence[Candidate], memories: NearReader, *, session_stream: str) -> list[Proposal] | None:
     """Each candidate as a new memory where that is plainly what a lead would decide; None where one has to look.
 
     That is: no memory of the session and none near a candidate is stored, and no two candidates say the same.

@@ -23,8 +23,8 @@ from lerim_jobs.log.scan import scan
 from lerim_jobs.memory.files.survey import needs_publish
 from lerim_jobs.projects import active_projects
 from lerim_jobs.sessions import discovery
-from lerim_jobs.sessions.compaction import compact
 from lerim_jobs.sessions.chunk import LIMITS, Chunk, Limits
+from lerim_jobs.sessions.compaction import compact
 from lerim_jobs.sessions.scan import Scan
 from lerim_jobs.sessions.session import SESSIONS
 from lerim_jobs.sessions.stored import each_turn

@@ -31,7 +31,7 @@ def run(ctx: StageContext) -> Outcome:
     """The agents propose; `check` decides; the commit appends."""
     plan = planned_session(ctx)
     candidates = _candidates(ctx)
-    memories = Memories(ctx.store, ctx.home, project_ids=[plan.project_id])
+    memories = Memories(ctx.store, ctx.home, project_ids=[plan.project_id], embedder=ctx.embedder)
     models = ctx.models()
     proposals: list[Proposal] = []
     if candidates:
