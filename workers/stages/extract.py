@@ -49,6 +49,7 @@ def run(ctx: StageContext) -> Outcome:
         "dropped": dropped,
         "turn_from": window.turn_from,
         "turn_to": window.turn_to,
+        "model": models.answered_by("extract"),
         "replayed": models.replayed,
         **summary,
     }
