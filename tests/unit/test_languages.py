@@ -212,6 +212,9 @@ def test_what_is_known_is_not_added_again_and_another_number_is(told: Told) -> N
     known = memory(told.title, told.body, "known")
     twin = judged([candidate(told)], told.said, memories=[known])
     assert [one.reason for one in twin.rejected] == ["it says the same as known"]
+    retold = candidate(told, f"«{told.title}»", "".join(f" {char} " if char in ",。、" else char for char in told.body))
+    again = judged([retold], told.said, memories=[known])
+    assert [one.reason for one in again.rejected] == ["it says the same as known"]
     other = judged([candidate(told, body=told.others[0])], told.said, memories=[known])
     assert not other.rejected
 
