@@ -223,3 +223,7 @@ def test_two_titles_of_one_session_are_two_memories() -> None:
     chinese, japanese = LANGUAGES[:2]
     verdict = judged([candidate(chinese), candidate(japanese)], chinese.said, japanese.said)
     assert (verdict.counts["added"], verdict.rejected) == (2, [])
+
+
+def test_a_text_without_words_tells_nothing() -> None:
+    assert [telling(text) for text in ("", "---", "\x00 …")] == [frozenset()] * 3
