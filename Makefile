@@ -38,6 +38,14 @@ test-backends: install ## Send a traced sync to a real Phoenix and a real MLflow
 	done
 	@LERIM_TEST_BACKENDS=.venv-backends $(BIN)/python -m pytest -q -p no:cacheprovider tests/backends
 
+# What the lock has, then the extra over it, in a place of its own: nobody else gets a model.
+test-embed: install ## Test the extra lerim-jobs[embed] in a virtual environment of its own (downloads it)
+	@[ -x .venv-embed/bin/python ] || $(PYTHON) -m venv .venv-embed
+	@VIRTUAL_ENV=.venv-embed $(BIN)/uv pip install -q --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=.venv-embed $(BIN)/uv pip install -q --no-build-isolation --editable '.[embed]'
+	@.venv-embed/bin/python -m pytest -q -p no:cacheprovider tests/embed tests/unit/test_embeddings.py
+	@.venv-embed/bin/python -m benchmarks.recall
+
 docs: install ## Write the pages that are made from the code: docs/reference/cli.md
 	@$(BIN)/python -m tests.cli_reference
 
@@ -75,6 +83,6 @@ lock: install ## Lock the dependencies again, with hashes and without index addr
 	  --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .venv-backends .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .venv-backends .venv-embed .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help install demo test test-unit test-sessions test-backends cycles docs bench bench-search bench-idle bench-compare bench-big bench-history drill drill-sabotage eval lock clean
+.PHONY: help install demo test test-unit test-sessions test-backends test-embed cycles docs bench bench-search bench-idle bench-compare bench-big bench-history drill drill-sabotage eval lock clean

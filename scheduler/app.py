@@ -96,7 +96,11 @@ class Clockwork:
         if kind == "maintain":
             return {"project_ids": projects}
         schedule = self.settings.schedule
-        return {"since_ms": window_start_ms(schedule.sync_window), "max_sessions": schedule.sync_max_sessions}
+        return {
+            "since_ms": window_start_ms(schedule.sync_window),
+            "max_sessions": schedule.sync_max_sessions,
+            "settle_ms": schedule.settle_ms,
+        }
 
     def _send(self, requested: Requested) -> None:
         try:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory
+from lerim_jobs.memory.search.embedding import Embedder
 from lerim_jobs.memory.search.index import SearchIndex, newest_memories, search_memories
+from lerim_jobs.memory.search.nearness import near_memories
 from lerim_jobs.memory.stored import load_memories
 from lerim_jobs.paths import Home
 
@@ -19,9 +21,11 @@ class Memories:
     The lane keeps other writers away meanwhile; where one gets through, the commit notices by the version.
     """
 
-    def __init__(self, store: Store, home: Home, *, project_ids: Sequence[str] | None) -> None:
+    def __init__(
+        self, store: Store, home: Home, *, project_ids: Sequence[str] | None, embedder: Embedder | None = None
+    ) -> None:
         self._store = store
-        self._index = SearchIndex(home.search, store)
+        self._index = SearchIndex(home.search, store, embedder=embedder)
         self._index.catch_up()
         self._project_ids = list(project_ids) if project_ids is not None else None
         self._loaded: dict[str, Memory] = {}
@@ -30,6 +34,11 @@ class Memories:
     def search(self, query: str, limit: int) -> list[Memory]:
         """Active memories, the best match first."""
         hits = search_memories(self._index, self._store, query, project_ids=self._project_ids, limit=limit)
+        return self._kept(hits)
+
+    def near(self, text: str, limit: int) -> list[Memory]:
+        """Active memories that are plainly related to a text, summaries aside, the nearest first; often none."""
+        hits = near_memories(self._index, self._store, text, project_ids=self._project_ids, limit=limit)
         return self._kept(hits)
 
     def read(self, memory_id: str) -> Memory | None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lerim_jobs import config
 from lerim_jobs.config import Settings
 from lerim_jobs.jobs import sums
 from lerim_jobs.jobs.outcomes import Effect, End
 from lerim_jobs.log.events import JobRequested, ProposalRejected, StageRequested
 from lerim_jobs.log.store import Store
+from lerim_jobs.memory.search.embedding import Embedder, bundled
 from lerim_jobs.paths import Home
 
 if TYPE_CHECKING:
@@ -46,6 +48,11 @@ class StageContext:
     """Commits effects and their blobs while the stage goes on. Raises ClaimLost when it is not this attempt's any more, and
     ConflictError.
     """
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """The model of the extra, where the user's own settings want it: one index serves all projects. Raises ConfigError."""
+        return bundled(wanted=config.load(self.env).search.embeddings)
 
     def sums(self, project_id: str) -> Mapping[str, Counter[str]]:
         """What the job's stages have counted for one project so far, by family."""

@@ -100,6 +100,7 @@ class Lerim:
         max_sessions: int | None = None,
         session_id: str | None = None,
         force: bool = False,
+        settled: bool = False,
         dry_run: bool = False,
         estimate: bool = False,
         wait: bool = True,
@@ -109,7 +110,8 @@ class Lerim:
         """Turn new and grown sessions into memories.
 
         Which: those of `agents`, active within `window` (`7d`, `all`) or `since` and `until` (ISO 8601), at most
-        `max_sessions`, or the one whose id begins with `session_id`. `force` extracts again; `dry_run` keeps nothing;
+        `max_sessions`, or the one whose id begins with `session_id`; with `settled` only what nobody works in any more, as
+        the scheduler does. `force` extracts again; `dry_run` keeps nothing;
         `estimate` calls no model and has its figures in `result["estimate"]`.
         """
         from lerim_jobs.api.asking import sync_params
@@ -118,6 +120,8 @@ class Lerim:
             self.state, agents=agents, window=window, since=since, until=until, max_sessions=max_sessions
         )
         params |= {"session_id": session_id, "force": force, "dry_run": dry_run}
+        if settled:
+            params["settle_ms"] = self.state.settings.schedule.settle_ms
         if estimate:
             params["estimate"] = True
         if not active_projects(self.state.store):
@@ -213,9 +217,11 @@ class Lerim:
 
     @cached_property
     def _index(self) -> SearchIndex:
+        from lerim_jobs.memory.search.embedding import bundled
         from lerim_jobs.memory.search.index import SearchIndex
 
-        return SearchIndex(self.state.home.search, self.state.store)
+        embedder = bundled(wanted=self.state.settings.search.embeddings)
+        return SearchIndex(self.state.home.search, self.state.store, embedder=embedder)
 
     def _run(
         self,

@@ -85,10 +85,10 @@ def _words(message: dict[str, Any]) -> str:
 
 
 def _pipeline(prompt: str) -> Step:
+    summary = "[[ ## title ## ]]\nWork on the shop\n\n[[ ## summary ## ]]\nThe shop was worked on.\n\n"
     if "[[ ## earlier_summary ## ]]" in prompt:
-        return text(
-            "[[ ## title ## ]]\nWork on the shop\n\n[[ ## summary ## ]]\nThe shop was worked on.\n\n[[ ## completed ## ]]"
-        )
+        return text(f"{summary}[[ ## completed ## ]]")
+    transcript = prompt.partition("[[ ## transcript ## ]]")[2]
     found = [
         {
             "kind": "decision",
@@ -98,9 +98,10 @@ def _pipeline(prompt: str) -> Step:
             "tags": ["shop"],
             "quote": f"REMEMBER: {said.strip()}",
         }
-        for said in re.findall(r"REMEMBER: ([^.\n]*)", prompt)
+        for said in re.findall(r"REMEMBER: ([^.\n]*)", transcript)
     ]
-    return text(f"[[ ## candidates ## ]]\n{json.dumps(found)}\n\n[[ ## completed ## ]]")
+    told = summary if "[[ ## summary_so_far ## ]]" in prompt else ""
+    return text(f"[[ ## candidates ## ]]\n{json.dumps(found)}\n\n{told}[[ ## completed ## ]]")
 
 
 def _lead(wanted: list[dict[str, Any]], results: list[dict[str, Any]]) -> Step:

@@ -62,7 +62,8 @@ class Provider:
         if head or not rest:
             self._waiting.appendleft(MADE_UP)
             return step
-        found = json.loads(rest.partition("\n\n[[ ## completed")[0])
+        given, mark, behind = rest.partition("\n\n[[ ## ")
+        found = json.loads(given)
         lie = f"secret {self.met[MADE_UP]} was never said"
         found.append(
             {
@@ -76,4 +77,4 @@ class Provider:
         )
         self.met[MADE_UP] += 1
         said = msgspec.json.encode(found).decode()
-        return Step("text", f"[[ ## candidates ## ]]\n{said}\n\n[[ ## completed ## ]]")
+        return Step("text", f"[[ ## candidates ## ]]\n{said}{mark}{behind}")

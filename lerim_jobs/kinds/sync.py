@@ -1,6 +1,7 @@
 """sync: new and grown sessions become memories.
 
     index -> per session: extract (one a window) + summarize -> integrate -> publish -> finish;
+    one extract gives the summary as well where one window holds the session and one model has both roles;
     publish also where only files were edited by hand
 
 `integrate` comes after the older session of the same project, so later sessions correct earlier memories; its lane keeps two
@@ -31,7 +32,8 @@ class SessionPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """A session that index took for extraction: turns `turn_from <= n < turn_to`, to be extracted in `windows` windows.
 
     The windows travel with the plan, so that every attempt reads the same ones whatever the settings say later; a stage is
-    given those that it reads itself. In plans of earlier versions there are none: they are cut by the sizes.
+    given those that it reads itself. In plans of earlier versions there are none: they are cut by the sizes. `at_once`: the
+    one extraction gives the summary too. `cwd`, `branch` and `last_ms` (when it was last active) are for prompts.
     """
 
     key: str
@@ -47,6 +49,10 @@ class SessionPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str = ""
     extract: Sequence[Bounds] = ()
     summarize: Sequence[Bounds] = ()
+    at_once: bool = False
+    cwd: str = ""
+    branch: str = ""
+    last_ms: int | None = None
 
 
 def _first(asked: Asked) -> list[StageRequested]:
@@ -81,7 +87,7 @@ def after_index(
 
 
 def _reading_stages(session: SessionPlan) -> list[StageRequested]:
-    """One extraction a window, and the summary."""
+    """One extraction a window, and the summary unless the one extraction gives it."""
     extractions = [
         StageRequested(
             stage=f"{_EXTRACT.name}:{session.key}:{number}",
@@ -90,6 +96,8 @@ def _reading_stages(session: SessionPlan) -> list[StageRequested]:
         )
         for number in range(session.windows)
     ]
+    if session.at_once:
+        return extractions
     about = _about(session, summarize=session.summarize)
     return [*extractions, StageRequested(stage=f"{_SUMMARIZE.name}:{session.key}", queue=EXTRACT, input=about)]
 

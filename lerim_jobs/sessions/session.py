@@ -81,6 +81,7 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Turns below `extracted_to` that were dead and are to be tried again."""
     skip_reason: str | None = None
     cwd: str | None = None
+    branch: str | None = None
     title: str | None = None
     project_id: str | None = None
     first_key: str | None = None
@@ -152,6 +153,7 @@ def grown(session: Session | None, stream: str, event: SessionIndexed, version: 
         turns=max(old.turns, event.turn_to),
         skip_reason=None if segments else event.skip_reason,
         cwd=old.cwd or event.cwd,
+        branch=event.branch or old.branch,
         title=event.title or old.title,
         first_key=old.first_key or event.first_key,
         started_ms=old.started_ms if old.started_ms is not None else event.started_ms,
@@ -226,7 +228,7 @@ def _dropped(one: DeadTurns, reason: str) -> DeadTurns:
 
 SESSIONS: View[Session] = View(
     name="sessions",
-    version=2,
+    version=3,
     shape=Session,
     types=(
         "SessionIndexed",

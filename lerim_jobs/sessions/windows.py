@@ -1,4 +1,4 @@
-"""Cutting a transcript into windows a model can take. Tokens are counted as 3.5 characters each."""
+"""Cutting a transcript into windows a model can take. Tokens are counted as 3.5 characters each, of what a model is shown."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from lerim_jobs.sessions.compaction import compact, shortened
 from lerim_jobs.sessions.transcript import Turn, render
 
 __all__ = ["CHARS_PER_TOKEN", "Window", "cut"]
@@ -30,9 +31,9 @@ class Window(NamedTuple):
         inside = [self._part(turn) for turn in turns if self.turn_from <= turn.n < self.turn_to]
         return [turn for turn in inside if turn.text]
 
-    def text(self, turns: Iterable[Turn]) -> str:
-        """What a model is shown."""
-        return render(self.of(turns))
+    def text(self, turns: Iterable[Turn], *, cwd: str = "") -> str:
+        """What a model is shown; `cwd` is the folder the session ran in."""
+        return render(compact(self.of(turns), cwd))
 
     def _part(self, turn: Turn) -> Turn:
         start = self.char_from if turn.n == self.turn_from else 0
@@ -49,7 +50,7 @@ class _Piece(msgspec.Struct, frozen=True, gc=False):
     end: int = 0
 
 
-def cut(turns: Iterable[Turn], *, max_tokens: int, overlap_tokens: int) -> list[Window]:
+def cut(turns: Iterable[Turn], *, max_tokens: int, overlap_tokens: int, cwd: str = "") -> list[Window]:
     """Windows of at most `max_tokens`, each beginning with the last turns of the one before as far as they fit in
     `overlap_tokens`. Every turn is in at least one; no turns give no windows. One turn at a time is held in memory.
     """
@@ -57,7 +58,7 @@ def cut(turns: Iterable[Turn], *, max_tokens: int, overlap_tokens: int) -> list[
     windows: list[Window] = []
     group: list[_Piece] = []
     size = 0
-    for piece in (piece for turn in turns for piece in _pieces(turn, limit)):
+    for piece in (piece for turn in turns for piece in _pieces(shortened(turn, cwd), limit)):
         if group and size + piece.size > limit:
             windows.append(_window(group))
             group = _last(group, min(overlap, limit - piece.size))

@@ -75,6 +75,9 @@ class Shelf:
     def search(self, query: str, limit: int) -> list[Memory]:
         return self.memories[:limit]
 
+    def near(self, text: str, limit: int) -> list[Memory]:
+        return self.memories[:limit]
+
     def read(self, memory_id: str) -> Memory | None:
         return next((one for one in self.memories if one.memory_id == memory_id), None)
 

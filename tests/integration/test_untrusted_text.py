@@ -257,6 +257,7 @@ PROPOSE = {
     "merge_memories",
     "consolidate_memories",
     "archive_memory",
+    "nothing_left",
 }
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from lerim_jobs.clock import iso
 from lerim_jobs.memory.memory import Memory
 
-__all__ = ["MemoryReader", "found", "shown"]
+__all__ = ["MemoryReader", "NearReader", "found", "shown"]
 
 _MAX_BODY = 1200
 
@@ -31,6 +31,14 @@ class MemoryReader(Protocol):
 
     def list(self, kind: str | None, limit: int) -> list[Memory]:
         """Active memories, the newest first."""
+        ...
+
+
+class NearReader(MemoryReader, Protocol):
+    """What the lead reads: it is shown what is near each candidate."""
+
+    def near(self, text: str, limit: int) -> list[Memory]:
+        """Active memories that are plainly related to a text, summaries aside, the nearest first; often none."""
         ...
 
 

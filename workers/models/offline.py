@@ -75,7 +75,8 @@ def _pipeline(prompt: str) -> str:
         {key: value for key, value in msgspec.to_builtins(one).items() if key != "turn"}
         for one in candidates(transcript)
     ]
-    return _filled({"candidates": json.dumps(found, ensure_ascii=False)})
+    told = _summary(transcript, fields["summary_so_far"]) if "summary_so_far" in fields else {}
+    return _filled({"candidates": json.dumps(found, ensure_ascii=False), **told})
 
 
 def _fields(prompt: str) -> dict[str, str]:
@@ -169,7 +170,7 @@ def _curator(messages: list[ModelMessage], info: AgentInfo) -> Parts:
             longer = one if one["by_hand"] else max(one, other, key=lambda memory: len(memory["body"]))
             given = {"survivor": one["memory_id"], "absorbed": [other["memory_id"]], "reason": "the same words"}
             calls.append(_call("merge_memories", {**given, "title": longer["title"], "body": longer["body"]}))
-    return calls or [TextPart("Nothing to merge.")]
+    return [*calls, _call("nothing_left", {})] if calls else [TextPart("Nothing to merge.")]
 
 
 def _answerer(messages: list[ModelMessage], info: AgentInfo) -> Parts:

@@ -24,7 +24,7 @@ def run(ctx: StageContext) -> Outcome:
     project_ids = [project_id] if project_id else None
     as_of_ms: int | None = ctx.input.get("as_of_ms")
     memories = (
-        Memories(ctx.store, ctx.home, project_ids=project_ids)
+        Memories(ctx.store, ctx.home, project_ids=project_ids, embedder=ctx.embedder)
         if as_of_ms is None
         else MemoriesThen(ctx.store, as_of_ms, project_ids=project_ids)
     )

@@ -1,7 +1,7 @@
-"""extract: turn one window of a session transcript into memory candidates.
+"""extract: turn one window of a session transcript into memory candidates, and a session of one window into its summary too.
 
-Reads   window text, up to the role's max_window_tokens
-Writes  candidates in transcript order, and each dropped one with its reason
+Reads   window text, up to the role's max_window_tokens; the turns before a session's new part, as context
+Writes  candidates in transcript order, and each dropped one with its reason; title and body where the plan says `at_once`
 Raises  ModelUnavailable (retried, then gives up), ModelRefused and BadTranscript (give up)
 """
 
@@ -19,7 +19,7 @@ from lerim_jobs.redaction.rewriting import REDACTIONS
 from lerim_jobs.sessions.transcript import Turn, find_quote
 from workers.models import extraction
 from workers.stage import Outcome, StageContext
-from workers.stages.sessions import extract_window, planned_session, session_turns
+from workers.stages.sessions import about_session, extract_window, planned_session, session_turns, summary_so_far
 
 __all__ = ["run"]
 
@@ -32,17 +32,26 @@ def run(ctx: StageContext) -> Outcome:
     if window is None or not window.of(turns):
         if ctx.store.read(REDACTIONS):
             # The session got shorter after its windows were planned.
-            return Outcome({"candidates": [], "dropped": [], "turn_from": 0, "turn_to": 0, "replayed": 0})
+            nothing = {"title": plan.title, "body": ""} if plan.at_once else {}
+            return Outcome({"candidates": [], "dropped": [], "turn_from": 0, "turn_to": 0, "replayed": 0, **nothing})
         raise BadTranscript(f"session {plan.session_id!r} has no window {ctx.input['window']}")
     models = ctx.models()
-    found = extraction.extract(models, window.text(turns), session_title=plan.title)
+    text, about = window.text(turns, cwd=plan.cwd), about_session(ctx, plan, window)
+    summary: dict[str, str] = {}
+    if plan.at_once:
+        found, whole = extraction.read_session(models, text, about=about, previous=summary_so_far(ctx.store, plan))
+        summary = msgspec.structs.asdict(whole)
+    else:
+        found = extraction.extract(models, text, about=about)
     kept, dropped = _proved(found, turns)
     output: dict[str, Any] = {
         "candidates": msgspec.to_builtins(kept),
         "dropped": dropped,
         "turn_from": window.turn_from,
         "turn_to": window.turn_to,
+        "model": models.answered_by("extract"),
         "replayed": models.replayed,
+        **summary,
     }
     rejected = [ProposalRejected(ctx.stage, "keep", one["title"], one["reason"]) for one in dropped]
     return Outcome(output, rejected=rejected)

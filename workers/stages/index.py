@@ -24,13 +24,14 @@ from lerim_jobs.memory.files.survey import needs_publish
 from lerim_jobs.projects import active_projects
 from lerim_jobs.sessions import discovery
 from lerim_jobs.sessions.chunk import LIMITS, Chunk, Limits
+from lerim_jobs.sessions.compaction import compact
 from lerim_jobs.sessions.scan import Scan
 from lerim_jobs.sessions.session import SESSIONS
 from lerim_jobs.sessions.stored import each_turn
 from lerim_jobs.sessions.tally import Tally
 from lerim_jobs.sessions.windows import CHARS_PER_TOKEN
 from workers.stage import Outcome, StageContext
-from workers.stages.taking import plan_session, ready_sessions, scheduled
+from workers.stages.taking import plan_sessions, ready_sessions, scheduled
 
 __all__ = ["run"]
 
@@ -42,7 +43,8 @@ def run(ctx: StageContext, limits: Limits = LIMITS) -> Outcome:
         _scan(ctx, tally, limits)
     known = {key: project for key, project in active_projects(ctx.store).items() if project.host == ctx.host}
     ready, left = ready_sessions(ctx, known)
-    plans = [plan_session(ctx, one, known[one.project_id]) for one in ready]
+    planned = plan_sessions(ctx, ready, known, left)
+    plans = [plan for _, plan in planned]
     output = {
         **tally.counts(),
         "taken": len(plans),
@@ -55,7 +57,7 @@ def run(ctx: StageContext, limits: Limits = LIMITS) -> Outcome:
     effects: list[Effect] = []
     if not ctx.input.get("dry_run"):
         touched = [key for key, project in known.items() if needs_publish(ctx.store, project)]
-        effects = [scheduled(ctx.job_id, *pair) for pair in zip(ready, plans, strict=True)]
+        effects = [scheduled(ctx.job_id, *pair) for pair in planned]
     stages = after_index(plans, host=ctx.host, params=ctx.input, touched=touched)
     return Outcome(output, effects, next_stages=stages)
 
@@ -87,11 +89,11 @@ def _earlier(ctx: StageContext) -> Iterator[SessionIndexed]:
 def _estimate(ctx: StageContext, plans: Sequence[SessionPlan]) -> dict[str, Any]:
     from workers.models.estimate import Waiting, estimate
 
-    waiting = [Waiting(_tokens(ctx, plan), plan.windows) for plan in plans]
+    waiting = [Waiting(_tokens(ctx, plan), plan.windows, plan.at_once) for plan in plans]
     return estimate(waiting, ctx.settings, ctx.env)
 
 
 def _tokens(ctx: StageContext, plan: SessionPlan) -> int:
     session = find(ctx.store, SESSIONS, plan.stream)
     turns = each_turn(ctx.store, session, plan.turn_from, plan.turn_to) if session else ()
-    return sum(int(len(turn.text) / CHARS_PER_TOKEN) for turn in turns)
+    return sum(int(len(turn.text) / CHARS_PER_TOKEN) for turn in compact(turns, plan.cwd))

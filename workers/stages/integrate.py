@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from lerim_jobs.jobs.outcomes import Effect
+from lerim_jobs.kinds.sync import SessionPlan
 from lerim_jobs.log.events import ProposalRejected, SessionExtracted
 from lerim_jobs.log.projection import find
 from lerim_jobs.memory.checks.checks import Decided, Verdict, check
@@ -20,7 +21,9 @@ from lerim_jobs.memory.proposals import Candidate, Proposal
 from lerim_jobs.sessions.session import SESSIONS
 from lerim_jobs.sessions.transcript import Turn
 from workers.agents import lead
+from workers.agents.undisputed import undisputed
 from workers.memories import Memories
+from workers.models import Models
 from workers.stage import Outcome, StageContext
 from workers.stages.sessions import planned_session, session_turns
 
@@ -31,24 +34,28 @@ def run(ctx: StageContext) -> Outcome:
     """The agents propose; `check` decides; the commit appends."""
     plan = planned_session(ctx)
     candidates = _candidates(ctx)
-    memories = Memories(ctx.store, ctx.home, project_ids=[plan.project_id])
+    memories = Memories(ctx.store, ctx.home, project_ids=[plan.project_id], embedder=ctx.embedder)
     models = ctx.models()
-    proposals: list[Proposal] = []
-    if candidates:
-        proposals = lead.integrate(models, candidates, memories, session_title=plan.title, session_stream=plan.stream)
     turns = session_turns(ctx.store, plan)
-    ref = SessionRef(session_id=plan.session_id, stream=plan.stream, agent=plan.agent, model=models.answered_by("lead"))
-    verdict = check(
-        proposals,
-        candidates=candidates,
-        memories=memories.by_id,
-        turns=turns,
-        session=ref,
-        project_id=plan.project_id,
-        job_key=ctx.job_id,
-        session_title=plan.title,
-        max_archives=ctx.settings.memory.max_archived_per_job - _taken_away(ctx, plan.project_id),
-    )
+
+    def judged(proposals: list[Proposal]) -> Verdict:
+        return check(
+            proposals,
+            candidates=candidates,
+            memories=memories.by_id,
+            turns=turns,
+            session=_ref(ctx, plan, models),
+            project_id=plan.project_id,
+            job_key=ctx.job_id,
+            session_title=plan.title,
+            max_archives=ctx.settings.memory.max_archived_per_job - _taken_away(ctx, plan.project_id),
+        )
+
+    proposals = undisputed(candidates, memories, session_stream=plan.stream)
+    verdict = judged(proposals or [])
+    if proposals is None or verdict.rejected:
+        proposals = lead.integrate(models, candidates, memories, session_title=plan.title, session_stream=plan.stream)
+        verdict = judged(proposals)
     output = {
         **verdict.counts,
         "title": plan.title,
@@ -58,7 +65,14 @@ def run(ctx: StageContext) -> Outcome:
     rejected = [ProposalRejected(ctx.stage, one.action, one.title, one.reason) for one in verdict.rejected]
     if ctx.input.get("dry_run"):
         return Outcome(output, rejected=rejected)
-    return Outcome(output, _effects(ctx, verdict, turns, ref, memories), rejected=rejected)
+    return Outcome(output, _effects(ctx, verdict, turns, _ref(ctx, plan, models), memories), rejected=rejected)
+
+
+def _ref(ctx: StageContext, plan: SessionPlan, models: Models) -> SessionRef:
+    """The session as memories name it, with the model that decided: the lead, or where none was needed that which extracted."""
+    extracted = next((output["model"] for output in ctx.outputs.values() if output.get("model")), None)
+    model = models.answered_by("lead") or extracted
+    return SessionRef(session_id=plan.session_id, stream=plan.stream, agent=plan.agent, model=model)
 
 
 def _candidates(ctx: StageContext) -> list[Candidate]:
@@ -77,13 +91,17 @@ def _effects(
 ) -> list[Effect]:
     plan = planned_session(ctx)
     summary = next(output for output in ctx.outputs.values() if "body" in output)
-    about = summary_effects(
-        title=summary["title"],
-        body=summary["body"],
-        session=ref,
-        turns=turns,
-        project_id=plan.project_id,
-        memories=memories.by_id,
+    about = (
+        []
+        if not summary["body"]
+        else summary_effects(
+            title=summary["title"],
+            body=summary["body"],
+            session=ref,
+            turns=turns,
+            project_id=plan.project_id,
+            memories=memories.by_id,
+        )
     )
     session = find(ctx.store, SESSIONS, plan.stream)
     extracted = Effect(plan.stream, [SessionExtracted(ctx.job_id, plan.turn_to)], session.version if session else 0)

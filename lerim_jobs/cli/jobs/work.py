@@ -41,6 +41,7 @@ def _job_options(command: F) -> F:
 @click.option("--until", help="Only sessions last active before this time (ISO 8601).")
 @click.option("--max-sessions", type=click.IntRange(1), help="Extract at most so many sessions. [default: 50]")
 @click.option("--run-id", help="Only the session with this id, or whose id begins so.")
+@click.option("--settled", is_flag=True, help="Leave sessions that are still in use, as scheduled syncs do.")
 @click.option("--force", is_flag=True, help="Extract again what was extracted before.")
 @click.option("--dry-run", is_flag=True, help="Show what would be kept; models are called, nothing is kept.")
 @click.option(
@@ -55,6 +56,7 @@ def sync(
     until: str | None,
     max_sessions: int | None,
     run_id: str | None,
+    settled: bool,
     force: bool,
     dry_run: bool,
     estimate: bool,
@@ -73,6 +75,7 @@ def sync(
         until=until,
         max_sessions=max_sessions,
         session_id=run_id,
+        settled=settled,
         force=force,
         dry_run=dry_run,
     )

@@ -12,7 +12,7 @@ from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import Event, MemoryAdded, MemoryArchived, MemoryMerged, MemoryUpdated, Quote
 from lerim_jobs.memory import wording
 from lerim_jobs.memory.checks.proof import RULES, Refused, Witness, quoted, same_quote
-from lerim_jobs.memory.checks.similarity import Said, covered, same_fact, stems
+from lerim_jobs.memory.checks.similarity import Said, covered, same_fact, stems, words
 from lerim_jobs.memory.checks.summaries import SessionRef
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Action, Candidate, Proposal
@@ -294,7 +294,7 @@ def _twin(
 
 
 def _rough(title: str, body: str) -> frozenset[str]:
-    return frozenset(f"{title} {body}".casefold().split())
+    return words(f"{title} {body}")
 
 
 def _not_gone(bench: Bench, quote: Quote) -> None:

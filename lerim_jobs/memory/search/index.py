@@ -23,16 +23,18 @@ from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.search import index_file
+from lerim_jobs.memory.search.embedding import Embedder, fused
 from lerim_jobs.memory.search.neighbours import Neighbours
-from lerim_jobs.memory.search.ranking import COLUMNS, MOST_RANKED, Scorer, Tier, Word, everything, tiers, words
+from lerim_jobs.memory.search.ranking import COLUMNS, MOST_RANKED, Scorer, Tier, Word, everything, tiers
+from lerim_jobs.memory.search.vectors import Vectors
+from lerim_jobs.memory.search.vocabulary import MOST_KIN_ROWS, Vocabulary
+from lerim_jobs.memory.segmentation import searchable
 from lerim_jobs.memory.stored import MEMORIES, load_memories
 from lerim_jobs.sqlite import immediate
 
 __all__ = ["Document", "Hit", "SearchIndex", "index_of", "newest_memories", "search_memories"]
 
 T = TypeVar("T")
-_COMMON = 500
-"""Rows from which on a word is common: counting them takes a while, so it is done ahead."""
 _BATCH = 2000
 _TYPES = (*MEMORIES.types, "SessionIndexed")
 _ARCHIVED = "archived0"
@@ -59,8 +61,8 @@ class SearchIndex:
     Threads may share one: they take turns.
     """
 
-    def __init__(self, path: Path | None, store: Store | None = None) -> None:
-        self._path, self._store = path, store
+    def __init__(self, path: Path | None, store: Store | None = None, *, embedder: Embedder | None = None) -> None:
+        self._path, self._store, self._embedder = path, store, embedder
         self._lock = threading.RLock()
         self._scorer = Scorer()
         with self._guarded():
@@ -79,9 +81,20 @@ class SearchIndex:
         """The best matches first; a query without any searchable word finds nothing."""
         if limit < 1 or (project_ids is not None and not project_ids):
             return []
-        projects = [_project(one) for one in project_ids or ()]
         with self._lock:
-            return self._healing(lambda: self._search(query, projects, _scope(projects, include_archived), limit))
+            return self._healing(lambda: self._search(query, project_ids, include_archived, limit))
+
+    def likeness(self, text: str, *, project_ids: Sequence[str] | None = None) -> dict[str, float]:
+        """How like the text each active memory is by meaning, -1 to 1; empty without an embedder."""
+        with self._lock:
+            return self._healing(
+                lambda: {self._id_of(row): close for row, close in self._likeness(text, project_ids, False).items()}
+            )
+
+    def weights(self, text: str) -> dict[str, float]:
+        """The stemmed words that carry a text's meaning, and how rare each is in the index."""
+        with self._lock:
+            return self._healing(lambda: self._vocabulary.weights(text, rows=self._rows()))
 
     def known(
         self, columns: Sequence[str], *, project_ids: Sequence[str] | None = None, status: str | None = None
@@ -128,17 +141,14 @@ class SearchIndex:
                         self._put(document)
                     self._db.execute("UPDATE about SET position = ?, event_id = ?", (last.position, last.id))
             position = self._position()
-        self._count_common()
+        self._count_words()
 
-    def _count_common(self) -> None:
-        """Count common words again once the index has grown by a tenth."""
+    def _count_words(self) -> None:
+        """Count words again once the index has grown by a tenth."""
         rows = self._rows()
-        (counted,) = next(self._db.execute("SELECT counted_rows FROM about"))
-        if rows >= _COMMON and rows > counted * 1.1:
+        if self._vocabulary.outgrown(rows):
             with immediate(self._db):
-                self._db.execute("DELETE FROM common")
-                self._db.execute("INSERT INTO common SELECT term, doc FROM terms WHERE doc >= ?", (_COMMON,))
-                self._db.execute("UPDATE about SET counted_rows = ?", (rows,))
+                self._vocabulary.recount(rows)
 
     def _changed(self, store: Store, rows: Sequence[Recorded]) -> list[Document]:
         """Memories these events changed, and those whose session has grown: the turn behind a quote may be there now."""
@@ -166,7 +176,7 @@ class SearchIndex:
     def _start_anew(self) -> None:
         with immediate(self._db):
             self._db.execute("INSERT INTO texts(texts) VALUES('delete-all')")
-            for table in ("known", "sources", "common"):
+            for table in ("known", "sources", "counted", "vectors"):
                 self._db.execute(f"DELETE FROM {table}")
             self._db.execute("UPDATE about SET position = 0, event_id = '', counted_rows = 0")
 
@@ -174,6 +184,7 @@ class SearchIndex:
         one = document.memory
         for (row,) in self._db.execute("SELECT row FROM known WHERE memory_id = ?", (one.memory_id,)):
             self._db.execute("DELETE FROM texts WHERE rowid = ?", (row,))
+        self._db.execute("DELETE FROM vectors WHERE memory_id = ?", (one.memory_id,))
         (row,) = next(self._db.execute("SELECT COALESCE(MAX(row), 0) + 1 FROM known"))
         about = (one.version, one.project_id, one.status, one.kind, one.confidence, one.updated_ms, one.accessed_ms)
         self._db.execute("INSERT OR REPLACE INTO known VALUES(?,?,?,?,?,?,?,?,?)", (one.memory_id, row, *about))
@@ -182,11 +193,11 @@ class SearchIndex:
         sources = ((stream, one.memory_id) for stream in {quote.stream for quote in one.quotes})
         self._db.executemany("INSERT OR IGNORE INTO sources VALUES(?,?)", sources)
         texts = (
-            one.title,
-            " ".join((one.kind, *one.tags)),
-            one.body,
-            "\n".join(quote.text for quote in one.quotes),
-            document.context,
+            searchable(one.title),
+            searchable(" ".join((one.kind, *one.tags))),
+            searchable(one.body),
+            searchable("\n".join(quote.text for quote in one.quotes)),
+            searchable(document.context),
             " ".join([_project(one.project_id), *([] if one.status == "active" else [_ARCHIVED])]),
         )
         values = ",".join("?" * len(texts))
@@ -196,12 +207,22 @@ class SearchIndex:
         return int(next(self._db.execute("SELECT position FROM about"))[0])
 
     # --- searching ---
-    def _search(self, query: str, projects: Sequence[str], scope: str, limit: int) -> list[Hit]:
-        wanted = self._words(query)
-        if not wanted:
-            return []
+    def _search(self, query: str, project_ids: Sequence[str] | None, archived: bool, limit: int) -> list[Hit]:
+        projects = [_project(one) for one in project_ids or ()]
+        scope = _scope(projects, archived)
+        wanted = self._vocabulary.words(query)
         rows = self._rows()
-        share = min(1.0, sum(map(self._rows_with, projects)) / rows) if projects else 1.0
+        share = min(1.0, sum(map(self._vocabulary.rows_with, projects)) / max(1, rows)) if projects else 1.0
+        best = self._by_words(wanted, scope, rows=rows, share=share, limit=limit) if wanted else {}
+        if kin := self._vocabulary.kin(query, share=share):
+            best |= self._ranked(Tier(everything(kin), MOST_KIN_ROWS), [*wanted, *kin], scope)
+        if alike := self._likeness(query, project_ids, archived):
+            best = fused(best, alike)
+        top = heapq.nlargest(limit, ((score, row) for row, score in best.items()))
+        return sorted((Hit(self._id_of(row), score) for score, row in top), key=lambda hit: (-hit.score, hit.memory_id))
+
+    def _by_words(self, wanted: list[Word], scope: str, *, rows: int, share: float, limit: int) -> dict[int, float]:
+        """Rows with the words of a question, and their scores."""
         choice = tiers(wanted, rows=rows, share=share)
         at = next((n for n, tier in enumerate(choice) if tier.expected <= MOST_RANKED), len(choice) - 1)
         best = self._ranked(choice[at], wanted, scope)
@@ -211,26 +232,14 @@ class SearchIndex:
         while len(best) < limit and at > 0:
             at -= 1
             best |= self._ranked(choice[at], wanted, scope)
-        top = heapq.nlargest(limit, ((score, row) for row, score in best.items()))
-        return sorted((Hit(self._id_of(row), score) for score, row in top), key=lambda hit: (-hit.score, hit.memory_id))
+        return best
 
-    def _words(self, query: str) -> list[Word]:
-        """The words that are in the index at all; those with one stem count once."""
-        found: dict[tuple[str, ...], Word] = {}
-        stem = self._db.fts5_tokenizer("porter", ["unicode61"])
-        for text in words(query):
-            tokens = stem(text.encode(), apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False)
-            stems = tuple(str(one[0]) for one in tokens)
-            rows = min(map(self._rows_with, stems), default=0)
-            if rows:
-                found.setdefault(stems, Word(text, rows))
-        return list(found.values())
-
-    def _rows_with(self, token: str) -> int:
-        for table, column in (("common", "rows"), ("terms", "doc")):
-            for (rows,) in self._db.execute(f"SELECT {column} FROM {table} WHERE term = ?", (token,)):
-                return int(rows)
-        return 0
+    def _likeness(self, text: str, project_ids: Sequence[str] | None, archived: bool) -> dict[int, float]:
+        if self._vectors is None or not text.strip():
+            return {}
+        if self._store is not None:
+            self._vectors.catch_up(self._store)
+        return self._vectors.likeness(text, project_ids, archived=archived)
 
     def _rows(self) -> int:
         return int(next(self._db.execute("SELECT COALESCE(MAX(row), 0) FROM known"))[0])
@@ -249,6 +258,8 @@ class SearchIndex:
     def _opened(self) -> apsw.Connection:
         db = index_file.opened(self._path)
         db.register_fts5_function("score", self._scorer)
+        self._vocabulary = Vocabulary(db)
+        self._vectors = Vectors(db, self._embedder) if self._embedder else None
         return db
 
     def _healing(self, action: Callable[[], T]) -> T:

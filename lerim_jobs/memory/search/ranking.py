@@ -8,24 +8,26 @@ whose words are in too many memories is narrowed to those with a rare word, or w
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from itertools import combinations
 
 import apsw
 import msgspec
 
-__all__ = ["COLUMNS", "MOST_RANKED", "Scorer", "Tier", "Word", "everything", "tiers", "words"]
+from lerim_jobs.memory.segmentation import short, sought
+
+__all__ = ["COLUMNS", "MOST_RANKED", "MOST_WORDS", "Scorer", "Tier", "Word", "everything", "rarity", "tiers", "words"]
 
 COLUMNS = {"title": 4.0, "tags": 2.0, "body": 2.0, "quotes": 1.5, "context": 0.5, "scope": 0.0}
 """Indexed columns and what a word found in each counts. `scope` only narrows."""
 
+MOST_WORDS = 40
+"""Words by which one question ranks."""
 MOST_RANKED = 1000
 """Rows that are ranked for one question; of more than that, the newest."""
 
 _K1 = 1.2
-_MAX_WORDS, _MAX_COMMON = 40, 4
-_WORD = re.compile(r"[^\W_]+", re.UNICODE)
+_MAX_COMMON = 4
 _STOP = frozenset(
     """a an and are as at be but by can do does did for from had has have how i if in into is it its me my no not of on or
     our should so that the their them then there these they this to us was we were what when where which who why will with
@@ -34,15 +36,22 @@ _STOP = frozenset(
 
 
 class Word(msgspec.Struct, frozen=True):
-    """A searchable word and the number of rows it is in."""
+    """A searchable word, the number of rows it is in, and what is left of it when stemmed.
+
+    One that stands for another word of the question counts by its `weight`, and is no rarer than that one (`like_rows`, 0
+    where that is in no row).
+    """
 
     text: str
     rows: int
+    weight: float = 1.0
+    stems: tuple[str, ...] = ()
+    like_rows: int = 0
 
     @property
     def quoted(self) -> str:
         """The word as FTS5 takes it: a string, never syntax."""
-        return f'"{self.text}"'
+        return f'"{self.text}"{"*" if short(self.text) else ""}'
 
 
 class Tier(msgspec.Struct, frozen=True):
@@ -52,10 +61,10 @@ class Tier(msgspec.Struct, frozen=True):
     expected: float
 
 
-def words(query: str) -> list[str]:
-    """The searchable words of a query, in order, each once; at most 40."""
-    found = dict.fromkeys(word for word in _WORD.findall(query.lower()) if word not in _STOP)
-    return list(found)[:_MAX_WORDS]
+def words(query: str, *, most: int = MOST_WORDS) -> list[str]:
+    """The searchable words of a query, in order, each once; at most 40, or as many as given."""
+    found = dict.fromkeys(word for word in sought(query) if word not in _STOP)
+    return list(found)[:most]
 
 
 def everything(wanted: Sequence[Word]) -> str:
@@ -103,13 +112,15 @@ class Scorer:
     def __call__(self, api: apsw.FTS5ExtensionApi, *_: object) -> float:
         """A higher score is a better one."""
         if not self._rarities:
-            self._rarities = [_rarity(word.rows, api.row_count) for word in self._wanted]
+            self._rarities = [
+                word.weight * rarity(max(word.rows, word.like_rows), api.row_count) for word in self._wanted
+            ]
         score = 0.0
         counts, columns_of = self._counts, api.phrase_columns
-        for phrase, rarity in enumerate(self._rarities, api.phrase_count - len(self._rarities)):
+        for phrase, worth in enumerate(self._rarities, api.phrase_count - len(self._rarities)):
             columns = columns_of(phrase)
             if columns:
-                score += rarity * (counts.get(columns) or self._count(columns))
+                score += worth * (counts.get(columns) or self._count(columns))
         return score
 
     def _count(self, columns: tuple[int, ...]) -> float:
@@ -119,5 +130,6 @@ class Scorer:
         return counted
 
 
-def _rarity(word_rows: int, rows: int) -> float:
+def rarity(word_rows: int, rows: int) -> float:
+    """What a word is worth that is in so many of the rows: the fewer, the more."""
     return math.log(1 + max(0.0, rows - word_rows + 0.5) / (word_rows + 0.5))
