@@ -111,11 +111,13 @@ class Tree:
         self._places: dict[str, tuple[Prompt | None, str]] = {}
         """A record -> its prompt, and the record of the talk that it stands at: itself, or the one above it."""
 
-    def note(self, record: Any, parent: Any) -> None:
-        """A record that is no part of the talk, such as a notice or a snapshot."""
+    def note(self, record: Any, parent: Any) -> Prompt | None:
+        """A record that is no part of the talk, such as a notice or a snapshot; returns the prompt it belongs to."""
         if isinstance(record, str):
             prompt, at = self._places.get(parent) or (self.prompts.last, parent or record)
             self._put(record, prompt, at)
+            return prompt
+        return self.prompts.last
 
     def talk(self, record: Any, parent: Any) -> Prompt | None:
         """An answer, a call or a result; returns the prompt it belongs to."""

@@ -106,6 +106,11 @@ class Calls:
         given = replies.answers(call.questions if call else {}, printed, structured) if known else []
         return Result(printed, [("answer", one) for one in given])
 
+    def answered_by_id(self, key: Any, printed: str) -> list[Reply]:
+        """The user's answers to a question of Codex's; none in the result of any other tool."""
+        call = self.end(key)
+        return replies.codex_answers(call.questions, printed) if call and call.name in ASKS else []
+
     def _refused(self, call: Call | None, printed: str) -> Result:
         found = replies.refusal(printed)
         if found is None:

@@ -17,7 +17,17 @@ import msgspec
 from lerim_jobs.ids import derived, digest
 from lerim_jobs.sessions.branches import Prompt, Prompts, Tree
 from lerim_jobs.sessions.calls import Calls
-from lerim_jobs.sessions.claude_records import Block, Message, Record, attached_prompt, by_a_person, decoder, plain, tidy, value
+from lerim_jobs.sessions.claude_records import (
+    Block,
+    Message,
+    Record,
+    attached_prompt,
+    by_a_person,
+    decoder,
+    plain,
+    tidy,
+    value,
+)
 from lerim_jobs.sessions.parts import Piece, error_text, tool_text
 from lerim_jobs.sessions.queued import Queue
 from lerim_jobs.sessions.records import decode_line, parse_ms
@@ -31,9 +41,6 @@ _TALK = ("user", "assistant")
 
 class ClaudeReader:
     """Reads one file's lines in order. `state` carries what later increments need."""
-
-    words_are_keys = False
-    origin: str | None = None
 
     def __init__(self, state: dict[str, Any], *, stem: str) -> None:
         self.session_id: str = state.get("session_id") or ""
@@ -182,7 +189,9 @@ class ClaudeReader:
             elif block.type == "tool_use":
                 asked = self._calls.begin(block.id, str(block.name), bytes(block.input).decode())
                 if asked:
-                    yield self._piece("assistant", asked, _key(record, number), record.timestamp, under, form="question")
+                    yield self._piece(
+                        "assistant", asked, _key(record, number), record.timestamp, under, form="question"
+                    )
                     continue
                 text, limit = tool_text(str(block.name), bytes(block.input).decode())
                 yield self._piece("tool", text, _key(record, number), record.timestamp, under, limit=limit)
@@ -221,12 +230,16 @@ class ClaudeReader:
             return
         printed = plain(block.content)
         denied = record.toolDenialKind in (None, "user-rejected")
-        result = self._calls.answered(block.tool_use_id, printed, value(record.toolUseResult), refused=refused, denied=denied)
+        result = self._calls.answered(
+            block.tool_use_id, printed, value(record.toolUseResult), refused=refused, denied=denied
+        )
         if refused:
             text, limit = error_text(result.printed)
             yield self._piece("tool", text, _key(record, number), record.timestamp, under, limit=limit)
         if result.shown:
-            yield self._piece("assistant", result.shown, _key(record, number, ":plan"), record.timestamp, under, form="question")
+            yield self._piece(
+                "assistant", result.shown, _key(record, number, ":plan"), record.timestamp, under, form="question"
+            )
         for n, (form, reply) in enumerate(result.replies):
             key = _key(record, number, f":{form}:{n}")
             piece = self._piece("user", reply.text, key, record.timestamp, under, form=form)
@@ -279,7 +292,10 @@ def _own(text: str) -> str:
 
 def _is_command(blocks: Sequence[Block]) -> bool:
     """Whether it is a slash command, which may say nothing and is a point to go back to all the same."""
-    return any(isinstance(block.text, str) and block.text.lstrip().startswith(("<command-name>", "<command-message>")) for block in blocks)
+    return any(
+        isinstance(block.text, str) and block.text.lstrip().startswith(("<command-name>", "<command-message>"))
+        for block in blocks
+    )
 
 
 def _key(record: Record, number: int, behind: str = "") -> str:

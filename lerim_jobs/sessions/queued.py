@@ -3,8 +3,8 @@
     enqueue, dequeue     it becomes the next prompt, with a record of its own
     enqueue, remove      the running turn takes it up: there is no other record, or a `queued_command` beside it
     enqueue, popAll      it goes back into the editor: nobody said it
-Each utterance is kept once. A second form is known as the twin of the first by the queue, or by standing right beside it; the same
-words typed once more are said once more.
+Each utterance is kept once. A second form is known as the twin of the first by the queue, or by standing right beside it; the
+same words typed once more are said once more.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class Queue:
 
     def remembered(self) -> dict[str, Any]:
         """What a later reading needs, without secrets; empty for nothing."""
-        waiting = [[redact(plain(one.text))[0], one.words, one.stamp, one.said] for one in self._waiting[-_MAX_WAITING:]]
+        waiting = [
+            [redact(plain(one.text))[0], one.words, one.stamp, one.said] for one in self._waiting[-_MAX_WAITING:]
+        ]
         counts = {
             "removed": self._removed,
             "beside": self._beside,

@@ -27,7 +27,8 @@ _PAIR_END = r'"(?=(?: user notes: | notes: | selected preview:|, "|\.?\s*\Z))'
 _NOTES = re.compile(r"\s(?:user )?notes: (.*)\Z", re.DOTALL)
 _ASKED_LINE = re.compile(r'^- "(.*?)"\n +Answer: (.*?)(?=\n- "|\n\n|\Z)', re.MULTILINE | re.DOTALL)
 _REFUSED = re.compile(
-    r"(The user doesn't want to (?:proceed with this tool use|take this action right now)\.|Permission for this tool use was denied\.)"
+    r"(The user doesn't want to (?:proceed with this tool use|take this action right now)\."
+    r"|Permission for this tool use was denied\.)"
     r"(?:(?!\n).){0,400}?[Tt]he user said:[ \n](.*)",
     re.DOTALL,
 )
@@ -88,7 +89,9 @@ def codex_answers(asked: Mapping[str, str], printed: str) -> list[Reply]:
     for key, value in by_id.items() if isinstance(by_id, dict) else ():
         words = _given(value.get("answers") if isinstance(value, dict) else value)
         if words:
-            replies.append(Reply(words, asked.get(key) or (next(iter(asked.values())) if len(asked) == 1 else _text(key))))
+            replies.append(
+                Reply(words, asked.get(key) or (next(iter(asked.values())) if len(asked) == 1 else _text(key)))
+            )
     return replies
 
 
@@ -101,7 +104,9 @@ def plan(proposed: str, printed: str, structured: Any) -> Reply | None:
     approved = (known if isinstance(known, str) else printed[heading.end() :] if heading else proposed).strip()
     if not approved:
         return None
-    marked = heading is not None and bool(heading[1]) or (isinstance(structured, dict) and structured.get("planWasEdited"))
+    marked = (heading is not None and bool(heading[1])) or (
+        isinstance(structured, dict) and structured.get("planWasEdited")
+    )
     before = {line.strip() for line in proposed.splitlines()}
     own = [line for line in approved.splitlines() if line.strip() and line.strip() not in before] if proposed else []
     return Reply("\n".join([APPROVED, *own]) if marked else APPROVED, approved)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lerim_jobs.sessions.transcript import Form
 
-__all__ = ["PICTURE", "Said", "typed", "without_pictures"]
+__all__ = ["PICTURE", "Said", "typed", "without_encoded", "without_pictures"]
 
 PICTURE = "[picture]"
 """Stands where a picture was pasted as text."""
@@ -55,7 +55,9 @@ _ARGS = re.compile(r"<command-args>(.*)</command-args>", re.DOTALL)
 _DATA_URL = re.compile(
     r"data:(image/)?[\w.+/-]{0,80}(?:;[\w.=-]{1,80}){0,8},(?:[A-Za-z0-9+/=_-]{64,}(?:\s+[A-Za-z0-9+/=_-]{40,})*|[^\s\"')>]{300,})"
 )
-_SOLID = re.compile(rf"[A-Za-z0-9+/_-]{{{_LONG_CHARS},}}={{0,2}}|(?:[A-Za-z0-9+/]{{60,100}}\r?\n){{4,}}[A-Za-z0-9+/]*={{0,2}}")
+_SOLID = re.compile(
+    rf"[A-Za-z0-9+/_-]{{{_LONG_CHARS},}}={{0,2}}|(?:[A-Za-z0-9+/]{{60,100}}\r?\n){{4,}}[A-Za-z0-9+/]*={{0,2}}"
+)
 
 
 def typed(text: str) -> list[Said]:
@@ -79,11 +81,14 @@ def typed(text: str) -> list[Said]:
 
 def without_pictures(text: str) -> str:
     """The text with marks in place of pictures and other files that were pasted into it as text."""
-    if len(text) < _LONG_CHARS:
+    if len(text) < _LONG_CHARS or "data:" not in text:
         return text
-    if "data:" in text:
-        text = _DATA_URL.sub(lambda found: PICTURE if found[1] else _DATA, text)
-    return _SOLID.sub(_or_words, text)
+    return _DATA_URL.sub(lambda found: PICTURE if found[1] else _DATA, text)
+
+
+def without_encoded(text: str) -> str:
+    """The text with marks in place of encoded bytes that nothing names. Comes after redaction: keys look like them."""
+    return text if len(text) < _LONG_CHARS else _SOLID.sub(_or_words, text)
 
 
 def _without_tags(text: str) -> str:
