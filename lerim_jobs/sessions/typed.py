@@ -49,6 +49,8 @@ _TOOLS = (
     r"|current_datetime|image"
 )
 _TAG = re.compile(rf"<(/)?({_TOOLS})(?:\s[^<>]{{0,2000}})?/?>")
+_TASK = re.compile(r"^(?:Read the output file to retrieve the result|Full transcript available at): .*$", re.MULTILINE)
+"""What stands behind the notice that a task has ended."""
 _WRAPPED = re.compile(r"</?(?:user-memory-input|user_query|USER_REQUEST)>")
 _COMMAND = re.compile(r"\s*<command-(?:name|message|args)>")
 _ARGS = re.compile(r"<command-args>(.*)</command-args>", re.DOTALL)
@@ -72,7 +74,10 @@ def typed(text: str) -> list[Said]:
         if _COMMAND.match(text) and (given := _ARGS.search(text)):
             said = [Said(words, "command")] if (words := given[1].strip()) else []
             text = text[: given.start()] + "\n" + text[given.end() :]
+        noticed = "<task-notification>" in text
         text = _without_tags(_WRAPPED.sub("", text))
+        if noticed:
+            text = _TASK.sub("", text)
     if "[Request interrupted" in text:
         text = _INTERRUPTED.sub("", text)
     text = text.strip()
