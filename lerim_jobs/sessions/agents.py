@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from lerim_jobs.sessions.branches import Prompts
 from lerim_jobs.sessions.claude_code import ClaudeReader
 from lerim_jobs.sessions.codex import CodexReader
 from lerim_jobs.sessions.parts import Piece
@@ -24,6 +25,7 @@ class LineReader(Protocol):
     title: str | None
     first_ms: int | None
     dropped: Counter[str]
+    prompts: Prompts
 
     @property
     def last_ms(self) -> int | None:

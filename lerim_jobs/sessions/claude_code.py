@@ -1,63 +1,41 @@
 """Claude Code transcripts: one JSON object a line, one line per content block of an API answer.
 
-Kept: what a person typed, what the assistant said, tool calls in short, the start of error results. Dropped and counted:
-sidechains (subagents; their result is in the parent's tool result), meta and compaction records, injected prompts, tool
-results that are no errors, progress and snapshots. Keys come from the record's `uuid` and the block's number, so the same
-record exported into another file is known again.
+Kept: what a person said in any form, what the assistant said and asked, tool calls in short, the start of error results. Dropped
+and counted: sidechains (subagents; their result is in the parent's tool result), meta and compaction records, what programs put
+into the user's place, tool results that are no errors, progress and snapshots. What was taken back by a rewind is dropped, too.
+Keys come from the record's `uuid` and the block's number, so the same record exported into another file is known again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from lerim_jobs.ids import derived, digest
-from lerim_jobs.sessions.parts import Piece, error_text, is_injected, tool_text
+from lerim_jobs.sessions.branches import Prompt, Prompts, Tree
+from lerim_jobs.sessions.calls import Calls
+from lerim_jobs.sessions.claude_records import (
+    Block,
+    Message,
+    Record,
+    attached_prompt,
+    by_a_person,
+    decoder,
+    plain,
+    tidy,
+    value,
+)
+from lerim_jobs.sessions.parts import Piece, error_text, tool_text
+from lerim_jobs.sessions.queued import Queue
 from lerim_jobs.sessions.records import decode_line, parse_ms
-from lerim_jobs.sessions.transcript import Speaker
+from lerim_jobs.sessions.transcript import Form, Speaker
+from lerim_jobs.sessions.typed import typed
 
 __all__ = ["ClaudeReader"]
 
-_NONE = msgspec.Raw(b"null")
-
-
-class _Block(msgspec.Struct, frozen=True, gc=False):
-    type: Any = None
-    text: Any = None
-    name: Any = None
-    is_error: Any = None
-    input: msgspec.Raw = _NONE
-    content: msgspec.Raw = _NONE
-
-
-class _Message(msgspec.Struct, frozen=True, gc=False):
-    model: Any = None
-    content: str | list[_Block] | None = None
-
-
-class _Record(msgspec.Struct, frozen=True, gc=False):
-    """The fields that matter; everything else is passed over without being built."""
-
-    type: Any = None
-    uuid: Any = None
-    sessionId: Any = None
-    timestamp: Any = None
-    cwd: Any = None
-    gitBranch: Any = None
-    isSidechain: Any = None
-    isMeta: Any = None
-    isCompactSummary: Any = None
-    isApiErrorMessage: Any = None
-    customTitle: Any = None
-    aiTitle: Any = None
-    summary: Any = None
-    message: _Message | None = None
-    worktreeSession: Any = None
-
-
-_record = msgspec.json.Decoder(_Record)
 _TALK = ("user", "assistant")
 
 
@@ -75,12 +53,25 @@ class ClaudeReader:
         self.dropped: Counter[str] = Counter()
         self.talked = bool(state.get("talked"))
         self.sidechain = bool(state.get("sidechain"))
+        self.prompts = Prompts(state.get("prompts"))
+        self._tree = Tree(self.prompts, linked=state.get("linked"))
+        self._queue = Queue(state.get("queue"))
+        self._calls = Calls(state.get("calls"))
         self._stem = stem
 
     def finish(self) -> dict[str, Any]:
         """The state for the next increment, as of the last line given."""
-        state = {"session_id": self.session_id, "cwd": self.cwd, "talked": self.talked, "sidechain": self.sidechain}
-        return {key: value for key, value in state.items() if value}
+        state = {
+            "session_id": self.session_id,
+            "cwd": self.cwd,
+            "talked": self.talked,
+            "sidechain": self.sidechain,
+            "prompts": self.prompts.remembered(),
+            "queue": self._queue.remembered(),
+            "calls": self._calls.remembered(),
+        }
+        kept = {key: value for key, value in state.items() if value}
+        return kept if self._tree.linked is None else {**kept, "linked": self._tree.linked}
 
     @property
     def parent(self) -> str | None:
@@ -93,33 +84,38 @@ class ClaudeReader:
         last = parse_ms(self._last_stamp)
         return self._last_ms if last is None else last
 
-    def read(self, line: bytes) -> list[Piece]:
+    def read(self, line: bytes) -> Sequence[Piece]:
         """The kept pieces of one line."""
-        records = decode_line(line, _record, self.dropped, _tidy)
+        records = decode_line(line, decoder, self.dropped, tidy)
         if len(records) == 1:
             return self._read(records[0])
         return [piece for record in records for piece in self._read(record)]
 
-    def _read(self, record: _Record) -> list[Piece]:
+    def _read(self, record: Record) -> Sequence[Piece]:
         self._note(record)
         if record.type not in _TALK:
-            self._other(record)
-            return []
+            return self._other(record)
         if record.isSidechain is True:
             self.sidechain = True
             self.dropped["sidechain"] += 1
-            return []
+            return ()
         self.talked = True
         message = record.message
         if message is None or (reason := _left_out(record, message)):
+            self._tree.note(*_link(record))
             self.dropped["no message" if message is None else reason] += 1
-            return []
-        pieces = self._pieces(record, message)
+            return ()
+        if record.type == "assistant":
+            self._queue.answered()
+            under = self._tree.talk(*_link(record))
+            pieces = list(self._answer(record, message, under))
+        else:
+            pieces = list(self._said(record, message))
         if not pieces:
             self.dropped["nothing to keep"] += 1
         return pieces
 
-    def _note(self, record: _Record) -> None:
+    def _note(self, record: Record) -> None:
         if not self.session_id and isinstance(record.sessionId, str):
             self.session_id = record.sessionId
         place = record.worktreeSession
@@ -132,53 +128,140 @@ class ClaudeReader:
         if record.timestamp is not None:
             self._last_stamp = record.timestamp
             if self.first_ms is None:
-                self.first_ms = self._at(record)
+                self.first_ms = self._at(record.timestamp)
 
-    def _at(self, record: _Record) -> int | None:
+    def _at(self, stamp: Any) -> int | None:
         """Only of records that are kept: reading every time would be a tenth of all work."""
-        at_ms = parse_ms(record.timestamp)
+        at_ms = parse_ms(stamp)
         self._last_ms = self._last_ms if at_ms is None else at_ms
         return at_ms
 
-    def _other(self, record: _Record) -> None:
+    def _other(self, record: Record) -> Sequence[Piece]:
+        """A record that is no part of the talk; what the user typed meanwhile may be in it."""
+        if record.isSidechain is not True and record.uuid is not None:
+            self._tree.note(*_link(record))
+        pieces: Sequence[Piece] = ()
+        if record.type == "queue-operation":
+            pieces = self._queued(record)
+        elif record.type == "attachment" and record.isSidechain is not True:
+            pieces = self._attached(record)
+        elif record.type == "summary" and isinstance(record.summary, str):
+            self.title = self.title or record.summary
         for title in (record.customTitle, record.aiTitle):
             if isinstance(title, str):
                 self.title = title
-        if record.type == "summary" and isinstance(record.summary, str):
-            self.title = self.title or record.summary
-        self.dropped[record.type if isinstance(record.type, str) else "untyped"] += 1
-
-    def _pieces(self, record: _Record, message: _Message) -> list[Piece]:
-        blocks = message.content or []
-        if isinstance(blocks, str):
-            blocks = [_Block("text", blocks)]
-        pieces = []
-        for number, block in enumerate(blocks):
-            if found := self._piece(record, block, blocks):
-                speaker, text, limit_chars = found
-                uuid = record.uuid if isinstance(record.uuid, str) else digest(msgspec.json.encode(message))
-                key = derived(uuid, str(number))
-                pieces.append(Piece(speaker, text, key, self._at(record), speaker == "user", limit_chars))
+        if not pieces:
+            self.dropped[record.type if isinstance(record.type, str) else "untyped"] += 1
         return pieces
 
-    def _piece(self, record: _Record, block: _Block, blocks: list[_Block]) -> tuple[Speaker, str, int | None] | None:
-        """Who says what in the block and how much of it is kept; None for what is not kept."""
-        if block.type == "text":
-            text = block.text.strip() if isinstance(block.text, str) else ""
-            if not text or record.type == "assistant":
-                return ("assistant", text, None) if text else None
-            if is_injected(text) or any(one.type == "tool_result" for one in blocks):
+    def _queued(self, record: Record) -> Sequence[Piece]:
+        text = _own(plain(record.content)) if record.content else ""
+        given = text if plain(record.content) else None
+        match record.operation:
+            case "enqueue":
+                self._queue.enqueue(text, record.timestamp)
+            case "dequeue":
+                self._queue.dequeue()
+            case "popAll":
+                self._queue.pop_all(given)
+            case "remove":
+                if said := self._queue.remove(given, record.timestamp):
+                    return [self._meanwhile(said.text, self._queue.key(said), said.stamp or record.timestamp)]
+        return ()
+
+    def _attached(self, record: Record) -> Sequence[Piece]:
+        text = _own(attached_prompt(record) or "")
+        if not text or not self._queue.attached(text):
+            return ()
+        uuid = record.uuid if isinstance(record.uuid, str) else digest(bytes(record.attachment))
+        return [self._meanwhile(text, derived(uuid, "0"), record.timestamp)]
+
+    def _meanwhile(self, text: str, key: str, stamp: Any) -> Piece:
+        return self._piece("user", text, key, stamp, self.prompts.last, form="meanwhile")
+
+    def _answer(self, record: Record, message: Message, under: Prompt | None) -> Iterator[Piece]:
+        """What the assistant says, asks and calls."""
+        for number, block in enumerate(_blocks(message)):
+            if block.type == "text":
+                text = block.text.strip() if isinstance(block.text, str) else ""
+                if text:
+                    yield self._piece("assistant", text, _key(record, number), record.timestamp, under)
+            elif block.type == "tool_use":
+                asked = self._calls.begin(block.id, str(block.name), bytes(block.input).decode())
+                if asked:
+                    yield self._piece(
+                        "assistant", asked, _key(record, number), record.timestamp, under, form="question"
+                    )
+                    continue
+                text, limit = tool_text(str(block.name), bytes(block.input).decode())
+                yield self._piece("tool", text, _key(record, number), record.timestamp, under, limit=limit)
+
+    def _said(self, record: Record, message: Message) -> Iterator[Piece]:
+        """What the user says, and what tools give back in his place."""
+        blocks = _blocks(message)
+        beside = any(block.type == "tool_result" for block in blocks)
+        human = beside or by_a_person(record)
+        said = [(number, one) for number, block in enumerate(blocks) for one in _typed(block) if human]
+        if beside or not (said or _is_command(blocks)):
+            under = self._tree.talk(*_link(record)) if beside else self._tree.note(*_link(record))
+            under = under or self.prompts.last
+        else:
+            under = self._tree.prompt(*_link(record))
+        for number, block in enumerate(blocks):
+            if block.type == "tool_result":
+                yield from self._result(record, block, number, under)
+            elif block.type == "text" and not any(number == at for at, _ in said):
                 self.dropped["injected prompt"] += 1
-                return None
-            return "user", text, None
-        if block.type == "tool_use":
-            return "tool", *tool_text(str(block.name), bytes(block.input).decode())
-        if block.type == "tool_result" and block.is_error is True:
-            return "tool", *error_text(_plain(block.content))
-        return None
+        seen: Counter[int] = Counter()
+        for number, one in said:
+            seen[number] += 1
+            if not self._queue.recorded(one.text):
+                self.dropped["said before from the queue"] += 1
+                continue
+            key = _key(record, number, "" if seen[number] == 1 else f":{seen[number]}")
+            form: Form = one.form or ("beside" if beside else "")
+            yield self._piece("user", one.text, key, record.timestamp, under, form=form)
+
+    def _result(self, record: Record, block: Block, number: int, under: Prompt | None) -> Iterator[Piece]:
+        """What the user answers with a tool's result, and the start of an error."""
+        refused = block.is_error is True
+        if not refused and not self._calls.asks(block.tool_use_id):
+            self._calls.end(block.tool_use_id)
+            return
+        printed = plain(block.content)
+        denied = record.toolDenialKind in (None, "user-rejected")
+        result = self._calls.answered(
+            block.tool_use_id, printed, value(record.toolUseResult), refused=refused, denied=denied
+        )
+        if refused:
+            text, limit = error_text(result.printed)
+            yield self._piece("tool", text, _key(record, number), record.timestamp, under, limit=limit)
+        if result.shown:
+            yield self._piece(
+                "assistant", result.shown, _key(record, number, ":plan"), record.timestamp, under, form="question"
+            )
+        for n, (form, reply) in enumerate(result.replies):
+            key = _key(record, number, f":{form}:{n}")
+            piece = self._piece("user", reply.text, key, record.timestamp, under, form=form)
+            yield msgspec.structs.replace(piece, answers=reply.answers, answers_chars=result.answers_chars)
+
+    def _piece(
+        self,
+        speaker: Speaker,
+        text: str,
+        key: str,
+        stamp: Any,
+        under: Prompt | None,
+        *,
+        form: Form = "",
+        limit: int | None = None,
+    ) -> Piece:
+        if under is not None and not under.key:
+            under.key = key
+        return Piece(speaker, text, key, self._at(stamp), speaker == "user", limit, form, under=under)
 
 
-def _left_out(record: _Record, message: _Message) -> str:
+def _left_out(record: Record, message: Message) -> str:
     """Why a record of talk is not kept; empty for one that may be."""
     if record.isMeta is True:
         return "meta"
@@ -187,30 +270,35 @@ def _left_out(record: _Record, message: _Message) -> str:
     return "api error" if record.isApiErrorMessage is True or message.model == "<synthetic>" else ""
 
 
-def _tidy(record: dict[str, Any]) -> dict[str, Any]:
-    """A record whose message has another shape: a bare string, blocks that are strings, or something unknown."""
-    message = record.get("message")
-    if isinstance(message, str):
-        message = {"content": message}
-    if not isinstance(message, dict):
-        return {**record, "message": None}
-    content = message.get("content")
-    if isinstance(content, list):
-        content = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
-        content = [part for part in content if isinstance(part, dict)]
-    elif not isinstance(content, str):
-        content = None
-    return {**record, "message": {**message, "content": content}}
+def _link(record: Record) -> tuple[str | None, str | None]:
+    """The record's id and that of the one it follows."""
+    uuid, parent = record.uuid, record.parentUuid
+    return uuid if isinstance(uuid, str) else None, parent if isinstance(parent, str) and parent else None
 
 
-def _plain(raw: msgspec.Raw) -> str:
-    """A tool result's text: a string, or the texts of its blocks."""
-    try:
-        value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
-        return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "\n".join(part["text"] for part in value if isinstance(part, dict) and isinstance(part.get("text"), str))
-    return ""
+def _blocks(message: Message) -> Sequence[Block]:
+    content = message.content or ()
+    return (Block("text", content),) if isinstance(content, str) else content
+
+
+def _typed(block: Block) -> Sequence[Any]:
+    return typed(block.text) if block.type == "text" and isinstance(block.text, str) else ()
+
+
+def _own(text: str) -> str:
+    """A queued text as the user typed it; empty for what no person typed."""
+    return "\n".join(one.text for one in typed(text))
+
+
+def _is_command(blocks: Sequence[Block]) -> bool:
+    """Whether it is a slash command, which may say nothing and is a point to go back to all the same."""
+    return any(
+        isinstance(block.text, str) and block.text.lstrip().startswith(("<command-name>", "<command-message>"))
+        for block in blocks
+    )
+
+
+def _key(record: Record, number: int, behind: str = "") -> str:
+    if isinstance(record.uuid, str):
+        return derived(record.uuid, f"{number}{behind}")
+    return derived(digest(msgspec.json.encode([record.message, record.timestamp])), f"{number}{behind}")

@@ -1,8 +1,9 @@
 """Codex CLI rollouts: `{timestamp, type, payload}` a line; before autumn 2025 bare items without an envelope.
 
-The first `session_meta` counts (resumes repeat it). A prompt is written twice, as `response_item` and as `event_msg`; the
-event is the truth, the item stands in while no event was seen, and an event whose item was kept before is the same prompt.
-Keys come from the kept text and how often it was said, because lines have no ids: a fork that copies history is known again.
+The first `session_meta` counts (resumes repeat it). What the user types is written two or three times, as `response_item`, as
+`user_message` and in new files as `item_completed`, and is kept once. One message may have several parts, most of which programs
+wrote: each is judged alone. Keys come from the kept text and how often it was said, because lines have no ids: a fork that
+copies history is known again.
 """
 
 from __future__ import annotations
@@ -15,20 +16,25 @@ from typing import Any
 import msgspec
 
 from lerim_jobs.ids import derived
-from lerim_jobs.sessions.parts import ROLLBACK, Piece, error_text, is_injected, tool_text
+from lerim_jobs.sessions.branches import Prompts
+from lerim_jobs.sessions.calls import Calls
+from lerim_jobs.sessions.codex_prompts import Message, Twins, prompt
+from lerim_jobs.sessions.parts import Piece, error_text, tool_text
 from lerim_jobs.sessions.records import decode_line, parse_ms
 from lerim_jobs.sessions.secrets import plain, redact
-from lerim_jobs.sessions.transcript import Speaker
+from lerim_jobs.sessions.transcript import Form, Speaker
 
 __all__ = ["CodexReader"]
 
 _CWD = re.compile(r"<cwd>\s*(.{1,1000}?)\s*</cwd>|[Cc]urrent working directory:\s*(\S.{0,1000})")
 _EXIT_CODE = re.compile(r'(?:[Ee]xit(?:ed with)? code:?|"exit_code":)\s*(-?\d{1,5})')
-_IDE = "# Context from my IDE setup:"
-_REQUEST = "## My request for Codex:"
 _CALLS = {"function_call", "custom_tool_call", "web_search_call", "local_shell_call", "tool_search_call"}
 _OUTPUTS = {"function_call_output", "custom_tool_call_output"}
 _ITEMS = {"message", "reasoning", *_CALLS, *_OUTPUTS}
+_IMPLEMENT = "Implement the plan."
+"""What the program sends when the user approves a plan with a key."""
+
+_PLAN_CHARS = 20_000
 
 _line = msgspec.json.Decoder(dict[str, Any])
 
@@ -45,9 +51,10 @@ class CodexReader:
         self.last_ms: int | None = None
         self.dropped: Counter[str] = Counter()
         self.parent: str | None = state.get("parent")
-        self.cancelled_turns = 0
-        self._events = bool(state.get("events"))
-        self._stood_in: Counter[str] = Counter(state.get("stood_in", {}))
+        self.prompts = Prompts(state.get("prompts"))
+        self._twins = Twins(state.get("twins"), stood_in=state.get("stood_in"), events=state.get("events"))
+        self._calls = Calls(state.get("calls"))
+        self._plan: str = state.get("plan") or ""
         self._said: Counter[str] = Counter(state.get("said", {}))
 
     def finish(self) -> dict[str, Any]:
@@ -57,8 +64,10 @@ class CodexReader:
             "cwd": self.cwd,
             "branch": self.branch,
             "parent": self.parent,
-            "events": self._events,
-            "stood_in": {key: count for key, count in self._stood_in.items() if count > 0},
+            "prompts": self.prompts.remembered(),
+            "twins": self._twins.remembered(),
+            "calls": self._calls.remembered(),
+            "plan": redact(plain(self._plan))[0][:_PLAN_CHARS],
             "said": dict(self._said),
         }
         return {key: value for key, value in state.items() if value}
@@ -88,13 +97,29 @@ class CodexReader:
                 self.cwd = payload["cwd"]
         elif kind == "response_item":
             yield from self._item(payload, at_ms)
-        elif kind == "event_msg" and payload.get("type") == "user_message":
-            yield from self._prompt_event(payload, at_ms)
-        elif kind == "event_msg" and payload.get("type") == "thread_rolled_back":
-            turns = payload.get("num_turns")
-            yield Piece("user", "", ROLLBACK, turns if isinstance(turns, int) else 1)
+        elif kind == "event_msg":
+            yield from self._event(payload, at_ms)
         else:
-            self.dropped[str(payload.get("type") or kind) if kind == "event_msg" else kind] += 1
+            self.dropped[kind] += 1
+
+    def _event(self, payload: dict[str, Any], at_ms: int | None) -> Iterator[Piece]:
+        match payload.get("type"):
+            case "user_message":
+                message = prompt(payload, "message") if payload.get("kind") in (None, "plain") else Message("")
+                yield from self._told(message, "event", at_ms)
+            case "item_completed" if isinstance(item := payload.get("item"), dict):
+                if item.get("type") == "UserMessage":
+                    yield from self._told(prompt(item, "content"), "completed", at_ms)
+                elif item.get("type") == "Plan" and isinstance(item.get("text"), str):
+                    yield from self._proposal(item["text"].strip(), at_ms)
+            case "thread_rolled_back":
+                yield from self._late(self._twins.pending())
+                turns = payload.get("num_turns")
+                self.prompts.roll_back(turns if isinstance(turns, int) else 1)
+            case other:
+                if other in ("task_complete", "turn_aborted", "turn_complete"):
+                    yield from self._late(self._twins.answered())
+                self.dropped[str(other or "event_msg")] += 1
 
     def _meta(self, payload: dict[str, Any]) -> None:
         if self.session_id:
@@ -113,59 +138,103 @@ class CodexReader:
             parent = thread.get("parent_thread_id") if isinstance(thread, dict) else None
             self.parent = str(parent or "unknown session")
 
-    def _prompt_event(self, payload: dict[str, Any], at_ms: int | None) -> Iterator[Piece]:
-        self._events = True
-        text = _prompt(payload.get("message"))
-        if not text or is_injected(text):
-            self.dropped["injected prompt"] += 1
-        elif self._stood_in[text_key := derived(text)] > 0:
-            self._stood_in[text_key] -= 1
-        else:
-            yield self._piece("user", text, at_ms, human=True)
-
     def _item(self, item: dict[str, Any], at_ms: int | None) -> Iterator[Piece]:
         kind = item.get("type")
-        if kind == "message":
+        if kind == "message" and item.get("role") == "user":
             yield from self._message(item, at_ms)
+            return
+        if kind == "message" and item.get("role") == "assistant" and (text := _texts(item.get("content"))):
+            yield from self._late(self._twins.answered())
+            if plan := _proposed(text):
+                text = text.replace(plan, "", 1) if plan == self._plan else text
+                self._plan = plan
+            yield self._piece("assistant", text, at_ms)
         elif kind in _CALLS:
-            given = item.get("arguments", item.get("input", item.get("action", "")))
-            shown = given if isinstance(given, str) else msgspec.json.encode(given).decode()
-            yield self._tool(*tool_text(str(item.get("name") or kind), shown), at_ms)
-        elif kind in _OUTPUTS and (output := _failed(item.get("output"))):
-            yield self._tool(*error_text(output), at_ms)
+            yield from self._late(self._twins.answered())
+            yield self._call(item, str(kind), at_ms)
+        elif kind in _OUTPUTS:
+            yield from self._output(item, at_ms)
         else:
-            self.dropped[str(kind)] += 1
+            self.dropped["repeated or injected message" if kind == "message" else str(kind)] += 1
 
     def _message(self, item: dict[str, Any], at_ms: int | None) -> Iterator[Piece]:
-        text = _texts(item.get("content"))
-        role = item.get("role")
-        if role == "user" and self.cwd is None and (place := _CWD.search(text)):
+        if self.cwd is None and (place := _CWD.search(_texts(item.get("content")))):
             self.cwd = (place[1] or place[2]).strip()
-        if role == "assistant" and text:
-            yield self._piece("assistant", text, at_ms)
-        elif role == "user" and text and not self._events and not is_injected(text):
-            prompt = _prompt(text)
-            if prompt:
-                self._stood_in[derived(prompt)] += 1
-                yield self._piece("user", prompt, at_ms, human=True)
+        message = prompt(item, "content")
+        if message.text:
+            yield from self._told(message, "item", at_ms)
         else:
             self.dropped["repeated or injected message"] += 1
 
-    def _tool(self, text: str, limit_chars: int, at_ms: int | None) -> Piece:
-        return msgspec.structs.replace(self._piece("tool", text, at_ms), limit_chars=limit_chars)
+    def _told(self, message: Message, written: str, at_ms: int | None) -> Iterator[Piece]:
+        """What the user typed, unless it was kept as another record of the same."""
+        known = self._twins.known(message, written, at_ms)
+        yield from self._late(known.late)
+        if message.text and known.new:
+            yield self._prompt(message.text, at_ms)
+        elif message.picture and not message.text and written == "event":
+            self.prompts.add()
+        elif not known.held:
+            self.dropped["repeated message" if message.text else "injected prompt"] += 1
 
-    def _piece(self, speaker: Speaker, text: str, at_ms: int | None, *, human: bool = False) -> Piece:
+    def _proposal(self, plan: str, at_ms: int | None) -> Iterator[Piece]:
+        """A plan, which may stand in the agent's message, too."""
+        if plan and plan != self._plan:
+            self._plan = plan
+            yield self._piece("assistant", plan, at_ms, form="question")
+
+    def _late(self, held: list[tuple[str, int | None]]) -> Iterator[Piece]:
+        """Messages whose twin did not come."""
+        for text, at_ms in held:
+            yield self._prompt(text, at_ms)
+
+    def _prompt(self, text: str, at_ms: int | None) -> Piece:
+        self.prompts.add()
+        if self._plan and text == _IMPLEMENT:
+            plan, self._plan = self._plan, ""
+            return self._piece("user", text, at_ms, form="plan", answers=plan)
+        return self._piece("user", text, at_ms)
+
+    def _call(self, item: dict[str, Any], kind: str, at_ms: int | None) -> Piece:
+        given = item.get("arguments", item.get("input", item.get("action", "")))
+        shown = given if isinstance(given, str) else msgspec.json.encode(given).decode()
+        name = str(item.get("name") or kind)
+        if asked := self._calls.begin(item.get("call_id"), name, shown):
+            return self._piece("assistant", asked, at_ms, form="question")
+        text, limit = tool_text(name, shown)
+        return msgspec.structs.replace(self._piece("tool", text, at_ms), limit_chars=limit)
+
+    def _output(self, item: dict[str, Any], at_ms: int | None) -> Iterator[Piece]:
+        """What the user answers with a tool's output, and the start of an error."""
+        output, call = item.get("output"), item.get("call_id")
+        replies = self._calls.answered_by_id(call, _texts(output) or _texts(_inner(output)))
+        for reply in replies:
+            yield self._piece("user", reply.text, at_ms, form="answer", answers=reply.answers)
+        if replies:
+            return
+        if failed := _failed(output):
+            text, limit = error_text(failed)
+            yield msgspec.structs.replace(self._piece("tool", text, at_ms), limit_chars=limit)
+        else:
+            self.dropped[str(item.get("type"))] += 1
+
+    def _piece(self, speaker: Speaker, text: str, at_ms: int | None, *, form: Form = "", answers: str = "") -> Piece:
         said = derived(speaker, text, length=12)
         self._said[said] += 1
-        return Piece(speaker, text, derived(said, str(self._said[said])), at_ms, human)
+        key, under = derived(said, str(self._said[said])), self.prompts.last
+        if under is not None and not under.key:
+            under.key = key
+        return Piece(speaker, text, key, at_ms, speaker == "user", form=form, answers=answers, under=under)
 
 
-def _prompt(value: Any) -> str:
-    """What the person typed, without the editor's context in front of it."""
-    text = value.strip() if isinstance(value, str) else ""
-    if text.startswith(_IDE) and _REQUEST in text:
-        text = text.partition(_REQUEST)[2].strip()
-    return text
+def _proposed(text: str) -> str:
+    """A plan that the agent proposes within its message."""
+    _, opened, rest = text.partition("<proposed_plan>")
+    return rest.partition("</proposed_plan>")[0].strip() if opened else ""
+
+
+def _inner(output: Any) -> Any:
+    return output.get("content") if isinstance(output, dict) else None
 
 
 def _texts(content: Any) -> str:

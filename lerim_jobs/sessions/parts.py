@@ -1,52 +1,25 @@
-"""What every reader keeps and drops alike: short forms of tool calls, the start of errors, texts nobody typed."""
+"""What every reader keeps and drops alike: pieces, short forms of tool calls, the start of errors."""
 
 from __future__ import annotations
 
 import msgspec
 
-from lerim_jobs.sessions.transcript import PRINTED, Speaker
+from lerim_jobs.sessions.branches import Prompt
+from lerim_jobs.sessions.transcript import PRINTED, Form, Speaker
 
-__all__ = ["ROLLBACK", "Piece", "error_text", "is_injected", "tool_text"]
+__all__ = ["BEYOND_CHARS", "Piece", "error_text", "tool_text"]
 
-ROLLBACK = "rollback"
-"""Key of a piece that is none: it cancels as many prompts as its `at_ms` says, and what followed them."""
-
+BEYOND_CHARS = 600
+"""So much more is redacted before a text is cut: half a secret is not recognised."""
 _INPUT_CHARS = 160
 _ERROR_CHARS = 300
-_BEYOND_CHARS = 600
-"""So much more is redacted before a text is cut: half a secret is not recognised."""
-_INJECTED = (
-    "<command-name>",
-    "<command-message>",
-    "<command-args>",
-    "<local-command-stdout>",
-    "<local-command-stderr>",
-    "<local-command-caveat>",
-    "Caveat:",
-    "<bash-input>",
-    "<bash-stdout>",
-    "<bash-stderr>",
-    "<system-reminder>",
-    "<task-notification>",
-    "<ide_selection>",
-    "<ide_opened_file>",
-    "[Request interrupted",
-    "This session is being continued from a previous conversation",
-    "Base directory for this skill",
-    "<environment_context>",
-    "<user_instructions>",
-    "<INSTRUCTIONS>",
-    "# AGENTS.md",
-    "<turn_aborted>",
-    "<skill>",
-    "System: Please continue.",
-)
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
-    """A kept piece before redaction and numbering. `human`: a prompt that a person typed.
+    """A kept piece before redaction and numbering. `human`: a person said it.
 
-    `limit_chars`: the text is cut there, after redaction.
+    `limit_chars`, `answers_chars`: the texts are cut there, after redaction. `under`: the prompt whose branch it stands in;
+    when that is taken back, so is the piece.
     """
 
     speaker: Speaker
@@ -55,20 +28,19 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
     at_ms: int | None = None
     human: bool = False
     limit_chars: int | None = None
-
-
-def is_injected(text: str) -> bool:
-    """Whether a user text was put there by the tool, not by a person."""
-    return text.lstrip().startswith(_INJECTED)
+    form: Form = ""
+    answers: str = ""
+    answers_chars: int | None = None
+    under: Prompt | None = None
 
 
 def tool_text(name: str, given: str) -> tuple[str, int]:
     """`Bash: {"command": …`, and how much of it will be kept: the start of its input."""
     name = name[:_INPUT_CHARS]
-    return f"{name}: {given[: _INPUT_CHARS + _BEYOND_CHARS]}".strip(), len(name) + 2 + _INPUT_CHARS
+    return f"{name}: {given[: _INPUT_CHARS + BEYOND_CHARS]}".strip(), len(name) + 2 + _INPUT_CHARS
 
 
 def error_text(output: str) -> tuple[str, int]:
     """An error result, and how much of it will be kept: its start."""
-    start = output[: 4 * _BEYOND_CHARS].strip()[: _ERROR_CHARS + _BEYOND_CHARS]
+    start = output[: 4 * BEYOND_CHARS].strip()[: _ERROR_CHARS + BEYOND_CHARS]
     return f"{PRINTED}{start}", len(PRINTED) + _ERROR_CHARS

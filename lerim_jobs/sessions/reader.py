@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,11 +23,12 @@ from lerim_jobs import ids
 from lerim_jobs.log.events import SessionIndexed
 from lerim_jobs.sessions.agents import AGENTS, LineReader
 from lerim_jobs.sessions.discovery import Found
-from lerim_jobs.sessions.parts import ROLLBACK, Piece
+from lerim_jobs.sessions.parts import Piece
 from lerim_jobs.sessions.records import lines
 from lerim_jobs.sessions.secrets import plain, redact, redact_all
 from lerim_jobs.sessions.session import FileMark
 from lerim_jobs.sessions.transcript import Turn
+from lerim_jobs.sessions.typed import without_encoded, without_pictures
 
 __all__ = ["MAX_PART_BYTES", "MAX_PART_CHARS", "QUIET_MS", "Found", "Known", "Reading", "is_unchanged", "read"]
 
@@ -69,13 +70,13 @@ def read(
     found: Found,
     mark: FileMark | None,
     *,
-    host: str,
+    host: str = "",
     now_ms: int,
     known: Known,
     max_bytes: int = MAX_PART_BYTES,
     max_chars: int = MAX_PART_CHARS,
 ) -> Reading | None:
-    """The next part of a file; None when it is as it was. Raises OSError when the file cannot be read."""
+    """The next part of a file; None when it is as it was. `host` is noted. Raises OSError when the file cannot be read."""
     if mark and is_unchanged(found, mark):
         return None
     # Not through a link, and not waiting for a pipe, should somebody have put one there since the file was found.
@@ -143,31 +144,26 @@ def _part(
         tail_hash=_tail_hash(last) if last else start.tail_hash,
         state=reader.finish() if state is None else state,
     )
-    return _Part(pieces.kept, end, more)
+    return _Part(pieces.standing(reader.dropped), end, more)
 
 
 class _Pieces:
-    """What is kept so far. A rollback takes so many prompts away, and what followed them."""
+    """What is kept so far."""
 
     def __init__(self) -> None:
-        self.kept: list[Piece] = []
+        self._kept: list[Piece] = []
         self.chars = 0
-        self._prompts: list[int] = []
 
     def take(self, new: Iterable[Piece]) -> None:
         for piece in new:
-            if piece.key == ROLLBACK:
-                self._roll_back(piece.at_ms or 1)
-                continue
-            if piece.human:
-                self._prompts.append(len(self.kept))
-            self.kept.append(piece)
-            self.chars += len(piece.text)
+            self._kept.append(piece)
+            self.chars += len(piece.text) + len(piece.answers)
 
-    def _roll_back(self, turns: int) -> None:
-        gone = self._prompts[-turns:] if turns > 0 else []
-        if gone:
-            del self._prompts[-len(gone) :], self.kept[gone[0] :]
+    def standing(self, dropped: Counter[str]) -> list[Piece]:
+        """Without what was taken back; that is counted."""
+        kept = [piece for piece in self._kept if piece.under is None or not piece.under.gone]
+        dropped["taken back"] += len(self._kept) - len(kept)
+        return kept
 
 
 def _indexed(
@@ -177,13 +173,12 @@ def _indexed(
     dropped: Counter[str] = Counter()
     new = _unseen(part.pieces, skip, dropped)
     names = [" ".join((text or "")[:_MAX_READ_CHARS].split()) for text in (reader.title, reader.branch)]
-    texts, redactions = redact_all([*(piece.text for piece in new), *names])
-    title, branch = texts[len(new) :]
+    said = [text for piece in new for text in ((piece.text, piece.answers) if piece.answers else (piece.text,))]
+    texts, redactions = redact_all([*map(without_pictures, said), *names])
+    title, branch = texts[len(said) :]
     dropped.update(_counted(reader.dropped))
-    turns = [
-        Turn(n, piece.speaker, text[: piece.limit_chars], piece.key, piece.at_ms)
-        for n, (piece, text) in enumerate(zip(new, texts, strict=False))
-    ]
+    rest = iter(texts)
+    turns = [_turn(n, piece, rest) for n, piece in enumerate(new)]
     reason = _skip_reason(part, reader, turns)
     if reader.parent:
         turns, new = [], []
@@ -198,10 +193,17 @@ def _indexed(
         started_ms=reader.first_ms,
         last_ms=reader.last_ms,
         human_prompts=sum(piece.human for piece in new),
-        kept_bytes=sum(len(turn.text) for turn in turns),
+        kept_bytes=sum(len(turn.text) + len(turn.answers) for turn in turns),
         redactions=redactions,
         dropped={reason: count for reason, count in sorted(dropped.items()) if count},
     )
+
+
+def _turn(n: int, piece: Piece, texts: Iterator[str]) -> Turn:
+    """The piece with its texts without secrets, which are the next ones."""
+    text = without_encoded(next(texts))[: piece.limit_chars]
+    answers = without_encoded(next(texts))[: piece.answers_chars] if piece.answers else ""
+    return Turn(n, piece.speaker, text, piece.key, piece.at_ms, piece.form, answers)
 
 
 def _unseen(pieces: Iterable[Piece], skip: set[str], dropped: Counter[str]) -> list[Piece]:

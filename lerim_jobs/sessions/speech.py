@@ -1,25 +1,18 @@
 """Whose words stand in a turn: what the user typed himself, and what was only pasted or printed.
 
 A transcript is untrusted text. Code blocks, quoted lines, log lines and passages that pretend to be somebody's turn are
-not the user's own words, even where the user pasted them.
+not the user's own words, even where the user pasted them. `pasted.py` tells which lines they are.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from lerim_jobs.sessions.pasted import lines
 from lerim_jobs.sessions.transcript import PRINTED, Turn, contains
 
 __all__ = ["others_words", "own_words", "said_by_nobody", "said_by_user"]
 
-_FENCE = re.compile(r"\s*(?:```|~~~)")
-_PASTED = re.compile(
-    r"\s*(?:[>|#$]"  # quoted, a table, a heading or comment, a shell prompt
-    r"|\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d"  # a log line by its time
-    r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b)"  # or by its level
-)
-_ROLE = re.compile(r"\s*\W{0,6}(?:user|human|assistant|ai|tool|system|developer|claude|codex)\W{0,3}:", re.IGNORECASE)
 _GAP = "\x00"
 """Stands for each passage left out, so that no quote reaches across it."""
 
@@ -29,12 +22,12 @@ def own_words(text: str) -> str:
 
     A line that begins like somebody's turn, such as `User: `, begins a pasted conversation: it and all below are left out.
     """
-    return "\n".join(line if own else _GAP for own, line in _lines(text))
+    return "\n".join(line if own else _GAP for own, line in lines(text))
 
 
 def others_words(text: str) -> str:
     """The rest of a user's turn: what was pasted into it."""
-    return "\n".join(line for own, line in _lines(text) if not own)
+    return "\n".join(line for own, line in lines(text) if not own)
 
 
 def said_by_nobody(turn: Turn) -> str:
@@ -52,12 +45,3 @@ def said_by_user(turns: Sequence[Turn], quote: str) -> Turn | None:
         if turn.speaker == "user" and contains(own_words(turn.text), quote):
             return turn
     return None
-
-
-def _lines(text: str) -> Iterator[tuple[bool, str]]:
-    fenced = foreign = False
-    for line in text.splitlines():
-        foreign = foreign or (not fenced and bool(_ROLE.match(line)))
-        fence = bool(_FENCE.match(line))
-        yield not (foreign or fenced or fence or _PASTED.match(line)), line
-        fenced = fenced != fence

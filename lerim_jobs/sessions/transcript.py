@@ -38,6 +38,17 @@ REDACTED = "[REDACTED]"
 """Stands where something was taken out of what is stored."""
 PRINTED = "error: "
 """How a tool turn begins that is what a tool printed; all others are calls, which the agent wrote."""
+_NOTES: dict[str, str] = {
+    "meanwhile": "typed while the agent worked",
+    "answer": "answer to the agent's question",
+    "rejection": "said on refusing what the agent wanted to do",
+    "command": "arguments of a slash command",
+    "plan": "approval of the agent's plan",
+    "beside": "typed beside a tool's result",
+    "question": "asked of the user",
+}
+_ANSWERS_CHARS = 500
+"""So much of what is answered is shown with the answer: it stands whole in a turn of the agent's own."""
 _LABEL: dict[str, str] = {"user": "User", "assistant": "Assistant", "tool": "Tool"}
 _LIKE_A_LABEL = re.compile(r"(?:user|assistant|tool)\b", re.IGNORECASE)
 
@@ -81,7 +92,8 @@ def render(turns: Iterable[Turn]) -> str:
     """The transcript as plain text, one labelled paragraph a turn.
 
     Only a turn begins at the left margin with a label: lines inside one that look like a label, and all lines of a tool,
-    are indented. Quotes are compared without white space, so a copied line still stands in its turn.
+    are indented. Quotes are compared without white space, so a copied line still stands in its turn. The form of a turn and
+    the start of what it answers are told in an indented line below it.
     """
     return "\n\n".join(f"{_LABEL[turn.speaker]}: {_inside(turn)}" for turn in turns)
 
@@ -105,9 +117,16 @@ def contains(text: str, quote: str) -> bool:
 
 def _inside(turn: Turn) -> str:
     first, *rest = turn.text.splitlines() or [""]
-    return "\n".join(
-        [first, *(f"  {line}" if turn.speaker == "tool" or _LIKE_A_LABEL.match(line) else line for line in rest)]
-    )
+    rest = [f"  {line}" if turn.speaker == "tool" or _LIKE_A_LABEL.match(line) else line for line in rest]
+    return "\n".join([first, *rest, *([f"  ({note})"] if (note := _note(turn)) else ())])
+
+
+def _note(turn: Turn) -> str:
+    note = _NOTES.get(turn.form, "")
+    answers = " ".join(turn.answers.split()) if note else ""
+    if len(answers) > _ANSWERS_CHARS:
+        answers = f"{answers[:_ANSWERS_CHARS]} …"
+    return f"{note}: {answers}" if answers else note
 
 
 def _squeeze(text: str) -> str:

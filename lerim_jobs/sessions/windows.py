@@ -73,7 +73,8 @@ def _pieces(turn: Turn, limit: int) -> list[_Piece]:
     size = _length(turn)
     if size <= limit:
         return [_Piece(turn.n, size)]
-    room = max(1, limit - 16)
+    note = size - _length(msgspec.structs.replace(turn, form="", answers=""))  # it stands below every part
+    room = max(1, limit // 2, limit - 16 - note)
     cuts = range(room, len(turn.text), room)
     return [
         _Piece(turn.n, _length(msgspec.structs.replace(turn, text=turn.text[start : end or None])), start, end)

@@ -64,10 +64,11 @@ class Witness:
         return turn
 
     def _answered(self, turn: Turn) -> frozenset[str]:
-        """What the agent said right before the user's turn: `yes, do that` gives it the user's word."""
+        """What the agent asked or said right before the user's turn: `yes, do that` gives it the user's word."""
         before = [one for one in self._turns if one.n < turn.n]
         start = max((n for n, one in enumerate(before) if one.speaker == "user"), default=-1)
-        return stems("\n".join(one.text for one in before[start + 1 :] if one.speaker == "assistant"))
+        said = [one.text for one in before[start + 1 :] if one.speaker == "assistant"]
+        return stems("\n".join([*said, turn.answers]))
 
     @cached_property
     def _typed(self) -> frozenset[str]:

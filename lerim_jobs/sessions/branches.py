@@ -1,0 +1,156 @@
+"""Which prompts of a file still stand, and which were taken back: by a rollback, or by going back to an earlier point.
+
+A file that links each record to the one before it (Claude Code) is a tree. Two prompts that follow the same record are a
+rewind: the later one takes the earlier one back, with all that came of it. Nothing else is: parallel calls and their results
+fork without a prompt, a compaction begins a new root, an interrupted prompt is followed, not replaced. A prompt that goes on in
+a branch that seemed taken back shows that both are alive, such as in a session that was resumed twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lerim_jobs.ids import derived
+
+__all__ = ["Prompt", "Prompts", "Tree"]
+
+_MAX_REMEMBERED = 200
+"""Prompts that a later reading of a growing file can still take back."""
+_MAX_PLACES = 50_000
+_ROOT = "root"
+
+
+class Prompt:
+    """A prompt and, once something was kept of it or below it, the `key` of the first such piece.
+
+    `under` is the prompt before it in its branch, `follows` are the ids of the records it comes after; `earlier`: it was read
+    before this reading.
+    """
+
+    __slots__ = ("earlier", "follows", "gone", "key", "under")
+
+    def __init__(self, under: Prompt | None, follows: tuple[str, ...], key: str = "", *, earlier: bool = False) -> None:
+        self.under, self.follows, self.key, self.earlier = under, follows, key, earlier
+        self.gone = False
+
+
+class Prompts:
+    """The prompts of a file in order. `state` is what `remembered` gave after an earlier reading."""
+
+    def __init__(self, state: Any = None) -> None:
+        self.last: Prompt | None = None
+        """The prompt that what comes next belongs to."""
+        self._all: list[Prompt] = []
+        self._behind: dict[str, list[int]] = {}
+        """A record -> the places of the prompts that follow it."""
+        for key, *follows in state or ():
+            self._append(Prompt(self.last, tuple(follows), key, earlier=True))
+
+    def add(self, under: Prompt | None = None, follows: tuple[str, ...] = ()) -> Prompt:
+        """A prompt that a person typed."""
+        return self._append(Prompt(under, follows))
+
+    def roll_back(self, count: int) -> None:
+        """Take the last prompts back."""
+        at = len(self._all)
+        while count > 0 and at > 0:
+            at -= 1
+            count -= not self._all[at].gone
+            self._all[at].gone = True
+        self._look()
+
+    def take_back(self, follows: tuple[str, ...]) -> None:
+        """Take back the prompts that follow one of these records, and what came of them."""
+        first = len(self._all)
+        for at in {at for record in follows for at in self._behind.get(record, ())}:
+            if not self._all[at].gone:
+                self._all[at].gone = True
+                first = min(first, at)
+        for one in self._all[first + 1 :]:
+            one.gone = one.gone or (one.under is not None and one.under.gone)
+        self._behind.update({record: [] for record in follows})
+        self._look()
+
+    def revive(self, prompt: Prompt | None) -> None:
+        """The prompt and those before it in its branch stand after all."""
+        while prompt is not None and prompt.gone:
+            prompt.gone = False
+            prompt = prompt.under
+        self._look()
+
+    def remembered(self) -> list[list[str]]:
+        """What a later reading needs of those that stand."""
+        return [[one.key, *one.follows] for one in self._all if not one.gone][-_MAX_REMEMBERED:]
+
+    def withdrawn(self) -> list[tuple[str, str]]:
+        """What was taken back of earlier readings: the key of a first piece, and that of the next prompt's, empty for none."""
+        earlier = [one for one in self._all if one.earlier and one.key]
+        behind = [*(one.key for one in earlier[1:]), ""]
+        return [(one.key, after) for one, after in zip(earlier, behind, strict=True) if one.gone]
+
+    def _append(self, prompt: Prompt) -> Prompt:
+        for record in prompt.follows:
+            self._behind.setdefault(record, []).append(len(self._all))
+        self._all.append(prompt)
+        self.last = prompt
+        return prompt
+
+    def _look(self) -> None:
+        self.last = next((one for one in reversed(self._all) if not one.gone), None)
+
+
+class Tree:
+    """Where each record of a file stands, by the ids of records. Records of other threads are none of it.
+
+    `linked`: whether answers name the record they follow; None until there was one. Only then a prompt that names none goes back
+    to the beginning.
+    """
+
+    def __init__(self, prompts: Prompts, *, linked: bool | None) -> None:
+        self.prompts, self.linked = prompts, linked
+        self._places: dict[str, tuple[Prompt | None, str]] = {}
+        """A record -> its prompt, and the record of the talk that it stands at: itself, or the one above it."""
+
+    def note(self, record: Any, parent: Any) -> Prompt | None:
+        """A record that is no part of the talk, such as a notice or a snapshot; returns the prompt it belongs to."""
+        if isinstance(record, str):
+            prompt, at = self._places.get(parent) or (self.prompts.last, parent or record)
+            self._put(record, prompt, at)
+            return prompt
+        return self.prompts.last
+
+    def talk(self, record: Any, parent: Any) -> Prompt | None:
+        """An answer, a call or a result; returns the prompt it belongs to."""
+        place = self._places.get(parent)
+        if self.linked is not False and (place or not parent):
+            self.linked = bool(parent)
+        prompt = place[0] if place else self.prompts.last
+        if isinstance(record, str):
+            self._put(record, prompt, record)
+        return prompt
+
+    def prompt(self, record: Any, parent: Any) -> Prompt | None:
+        """A prompt; takes back those that it replaces."""
+        if not isinstance(record, str):
+            return self.prompts.last
+        if record in self._places:  # records are written again after a compaction
+            return self._places[record][0]
+        above, at = self._places.get(parent) or (None, parent or "")
+        follows = tuple(sorted({_short(one) for one in (at, parent) if one})) if parent else (_ROOT,)
+        if above is not None and above.gone:
+            self.prompts.revive(above)
+        if parent or self.linked:
+            self.prompts.take_back(follows)
+        new = self.prompts.add((above or self.prompts.last) if parent else None, follows)
+        self._put(record, new, record)
+        return new
+
+    def _put(self, record: str, prompt: Prompt | None, at: str) -> None:
+        if len(self._places) >= _MAX_PLACES:
+            for old in list(self._places)[: _MAX_PLACES // 2]:
+                del self._places[old]
+        self._places[record] = (prompt, at)
+
+
+def _short(record: str) -> str:
+    return derived(record, length=8)
