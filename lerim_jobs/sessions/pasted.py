@@ -13,6 +13,8 @@ from collections.abc import Iterator
 __all__ = ["lines"]
 
 _OWN, _PASTED = "", "pasted"
+_SHAPE_CHARS = 400
+"""So much of a line, of its beginning and end, is looked at."""
 _FENCE = re.compile(r"\s{0,3}(?:[-*>\d.]{0,4}\s)?\s*(`{3,}|~{3,})(.*)")
 _ROLE = re.compile(
     r"\s*\W{0,6}(?:user|human|assistant|ai|tool|system|developer|claude|codex|用户|用戶|助手|系统|系統|ユーザー|アシスタント|사용자)"
@@ -43,7 +45,7 @@ _ALONE = re.compile(
     r"|\d{1,3}(?:\.\d{1,3}){3} \S+ \S+ \["
     r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b(?:\]|:|\s+[-|\[(])"  # or by its level
     r"|\[(?:trace|debug|info|notice|warn|warning|error|fatal)\]\s"
-    r"|(?:npm|yarn|pnpm)\s(?:ERR!|WARN|error|warn)\b"
+    r"|(?:npm|yarn|pnpm)\s(?:ERR!|WARN|error|warn)(?!\w)"
     r"|File \"[^\"]+\", line \d"  # a stack
     r"|at\s+[^\s(]+\s*\([^)]*:\d+"
     r"|at\s+\S+:\d+:\d+\s*$"
@@ -92,9 +94,10 @@ def lines(text: str) -> Iterator[tuple[bool, str]]:
     A line that begins like somebody's turn, such as `User: `, begins a pasted conversation: it and all below are pasted.
     """
     all_lines = text.splitlines()
-    kinds = list(_kinds(all_lines))
-    _in_rows(all_lines, kinds)
-    _spread(all_lines, kinds)
+    shapes = [line if len(line) <= _SHAPE_CHARS else line[: _SHAPE_CHARS - 50] + line[-50:] for line in all_lines]
+    kinds = list(_kinds(shapes))
+    _in_rows(shapes, kinds)
+    _spread(shapes, kinds)
     for kind, line in zip(kinds, all_lines, strict=True):
         yield kind != _PASTED, line
 

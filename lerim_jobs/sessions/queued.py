@@ -93,7 +93,7 @@ class Queue:
             found = self._waiting[0]
         if found is not None:
             self._waiting.remove(found)
-        elif text:
+        elif text and self._beside[_words(text)] <= 0:
             found = Waiting(text, _words(text), stamp if isinstance(stamp, str) else "")
         if found is None or not found.text or found.said or _taken(self._recorded, found.words):
             return None

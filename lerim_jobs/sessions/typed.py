@@ -17,7 +17,7 @@ __all__ = ["PICTURE", "Said", "typed", "without_encoded", "without_pictures"]
 PICTURE = "[picture]"
 """Stands where a picture was pasted as text."""
 _DATA = "[data]"
-_LONG_CHARS = 256
+_LONG_CHARS, _SOLID_CHARS = 256, 60
 
 
 class Said(NamedTuple):
@@ -58,7 +58,8 @@ _DATA_URL = re.compile(
     r"data:(image/)?[\w.+/-]{0,80}(?:;[\w.=-]{1,80}){0,8},(?:[A-Za-z0-9+/=_-]{64,}(?:\s+[A-Za-z0-9+/=_-]{40,})*|[^\s\"')>]{300,})"
 )
 _SOLID = re.compile(
-    rf"[A-Za-z0-9+/_-]{{{_LONG_CHARS},}}={{0,2}}|(?:[A-Za-z0-9+/]{{60,100}}\r?\n){{4,}}[A-Za-z0-9+/]*={{0,2}}"
+    rf"[A-Za-z0-9+/_-]{{{_LONG_CHARS},}}={{0,2}}"
+    r"|(?:[A-Za-z0-9+/]{60,100}\r?\n){4,}(?:(?:[A-Za-z0-9+/]{16,100}={0,2}|[A-Za-z0-9+/]{2,15}={1,2})(?!\S))?"
 )
 
 
@@ -93,7 +94,9 @@ def without_pictures(text: str) -> str:
 
 def without_encoded(text: str) -> str:
     """The text with marks in place of encoded bytes that nothing names. Comes after redaction: keys look like them."""
-    return text if len(text) < _LONG_CHARS else _SOLID.sub(_or_words, text)
+    if len(text) < _LONG_CHARS or max(map(len, text.split()), default=0) < _SOLID_CHARS:
+        return text
+    return _SOLID.sub(_or_words, text)
 
 
 def _without_tags(text: str) -> str:
@@ -138,4 +141,5 @@ def _or_words(found: re.Match[str]) -> str:
     run = found[0]
     sample = run[:4096]
     encoded = any(map(str.isdigit, sample)) and sample.lower() != sample and sample.upper() != sample
-    return PICTURE if encoded and 10 * sample.count("/") < len(sample) else run
+    mark = f"{PICTURE}\n" if run.endswith("\n") else PICTURE
+    return mark if encoded and 10 * sample.count("/") < len(sample) else run
