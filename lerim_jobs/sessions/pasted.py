@@ -43,7 +43,7 @@ _ALONE = re.compile(
     r"|\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]?[\s|]"
     r"|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d\s"
     r"|\d{1,3}(?:\.\d{1,3}){3} \S+ \S+ \["
-    r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b(?:\]|:|\s+[-|\[(])"  # or by its level
+    r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b(?:\]|:|\s+[-|\[(A-Z])"  # or by its level
     r"|\[(?:trace|debug|info|notice|warn|warning|error|fatal)\]\s"
     r"|(?:npm|yarn|pnpm)\s(?:ERR!|WARN|error|warn)(?!\w)"
     r"|File \"[^\"]+\", line \d"  # a stack
