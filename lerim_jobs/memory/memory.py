@@ -162,8 +162,8 @@ def _reverted(memory: Memory, event: MemoryReverted) -> Memory:
 
 
 def _updated(memory: Memory, event: MemoryUpdated, row: Recorded) -> Memory:
-    known = {(quote.stream, quote.text) for quote in memory.quotes}
-    new = [quote for quote in event.quotes if (quote.stream, quote.text) not in known]
+    known = {(quote.stream, quote.turn, quote.text) for quote in memory.quotes}
+    new = [quote for quote in event.quotes if (quote.stream, quote.turn, quote.text) not in known]
     return msgspec.structs.replace(
         memory,
         title=event.title,

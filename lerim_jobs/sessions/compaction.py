@@ -5,20 +5,16 @@ Only what is shown is shortened; what is stored stays whole, and proves quotes.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 
 import msgspec
 
-from lerim_jobs.sessions.transcript import PRINTED, Turn
+from lerim_jobs.sessions.short_calls import PRINTED, short_call
+from lerim_jobs.sessions.transcript import Turn
 
 __all__ = ["compact", "shortened"]
 
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)("|\\?$)(\s*:)?', re.DOTALL)
-_SHELLS = re.compile(r"^(?:/(?:usr/)?bin/)?(?:ba|z|da)?sh(?: -\w+)? ")
-_CODE_KEYS = frozenset(("old_string", "new_string", "content", "new_source", "newText", "oldText"))
-"""Keys whose values are text of a file; which file it is says enough."""
 _SHORT_CHARS, _ALIKE = 240, 0.6
 """Turns of the agent up to so long, of which so many words are the same, are one waiting line said again."""
 _WORD = re.compile(r"[^\W\d_]+")
@@ -49,37 +45,12 @@ def shortened(turn: Turn, cwd: str = "") -> Turn:
     """A call without the keys of its input and without the folder that all its paths begin with; any other turn as it is."""
     if not _is_call(turn):
         return turn
-    name, colon, given = turn.text.partition(": ")
-    if not colon:
-        return turn
-    words = _values(given) if given.lstrip().startswith(("{", "[")) else given
-    if cwd:
-        words = re.sub(rf"{re.escape(cwd.rstrip('/'))}(?:/|(?=\W|$))", "", words)
-    words = _SHELLS.sub("", " ".join(words.split()))
-    text = f"{name}: {words}" if words else name
-    return msgspec.structs.replace(turn, text=text) if len(text) < len(turn.text) else turn
+    text = short_call(turn.text, cwd)
+    return turn if text == turn.text else msgspec.structs.replace(turn, text=text)
 
 
 def _is_call(turn: Turn) -> bool:
     return turn.speaker == "tool" and not turn.text.startswith(PRINTED)
-
-
-def _values(given: str) -> str:
-    """The texts in a piece of JSON, perhaps cut off; keys, numbers and switches are left out."""
-    kept, key = [], ""
-    for match in _STRING.finditer(given):
-        if match[3]:
-            key = match[1]
-        elif key not in _CODE_KEYS:
-            kept.append(_plain(match[1]))
-    return " ".join(kept)
-
-
-def _plain(text: str) -> str:
-    try:
-        return str(json.loads(f'"{text}"', strict=False))
-    except ValueError:
-        return text  # cut off within an escape
 
 
 def _without_waiting(turns: Iterable[Turn]) -> list[Turn]:

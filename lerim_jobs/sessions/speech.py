@@ -13,6 +13,7 @@ from lerim_jobs.sessions.transcript import PRINTED, Turn, contains
 
 __all__ = ["others_words", "own_words", "said_by_nobody", "said_by_user"]
 
+_FEW_CHARS = 16
 _GAP = "\x00"
 """Stands for each passage left out, so that no quote reaches across it."""
 
@@ -37,11 +38,16 @@ def said_by_nobody(turn: Turn) -> str:
     return others_words(turn.text) if turn.speaker == "user" else ""
 
 
-def said_by_user(turns: Sequence[Turn], quote: str) -> Turn | None:
-    """The first turn in which the user said these words himself, not after a tool had printed them. None: there is none."""
+def said_by_user(turns: Sequence[Turn], quote: str, *, at: int | None = None) -> Turn | None:
+    """The first turn in which the user said these words himself, or turn number `at` where he did so there. Not after a tool had
+    printed them, unless they are few, such as `yes, do that`: those give away nothing of a tool's. None: there is none.
+    """
+    mine: list[Turn] = []
     for turn in turns:
-        if turn.speaker == "tool" and contains(said_by_nobody(turn), quote):
-            return None
+        if turn.speaker == "tool" and len(quote) > _FEW_CHARS and contains(said_by_nobody(turn), quote):
+            break
         if turn.speaker == "user" and contains(own_words(turn.text), quote):
-            return turn
-    return None
+            mine.append(turn)
+            if at is None:
+                break
+    return next((turn for turn in mine if turn.n == at), mine[0] if mine else None)

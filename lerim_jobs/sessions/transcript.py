@@ -8,6 +8,9 @@ from typing import Literal
 
 import msgspec
 
+from lerim_jobs.sessions.folding import contains, spelling
+from lerim_jobs.sessions.short_calls import PRINTED, short_call
+
 __all__ = [
     "PRINTED",
     "REDACTED",
@@ -15,11 +18,13 @@ __all__ = [
     "Segment",
     "Speaker",
     "Turn",
+    "as_said",
     "contains",
     "decode",
     "encode",
     "find_quote",
     "render",
+    "said_in",
 ]
 
 Speaker = Literal["user", "assistant", "tool"]
@@ -36,8 +41,6 @@ Form = Literal["", "meanwhile", "answer", "rejection", "command", "plan", "besid
 """
 REDACTED = "[REDACTED]"
 """Stands where something was taken out of what is stored."""
-PRINTED = "error: "
-"""How a tool turn begins that is what a tool printed; all others are calls, which the agent wrote."""
 _NOTES: dict[str, str] = {
     "meanwhile": "typed while the agent worked",
     "answer": "answer to the agent's question",
@@ -99,20 +102,22 @@ def render(turns: Iterable[Turn]) -> str:
 
 
 def find_quote(turns: Sequence[Turn], quote: str) -> Turn | None:
-    """The first turn whose text contains the quote word for word; white space may differ. None: not there.
+    """The first turn in which the words of the quote stand (see `folding.py`). None: there is none.
 
     A user's words win over anybody else's, because only those can carry a rule.
     """
-    for turn in sorted(turns, key=lambda turn: turn.speaker != "user"):
-        if contains(turn.text, quote):
-            return turn
-    return None
+    return next((turn for turn in sorted(turns, key=lambda turn: turn.speaker != "user") if said_in(turn, quote)), None)
 
 
-def contains(text: str, quote: str) -> bool:
-    """Whether the words stand in the text as they are; white space may differ. No words stand nowhere."""
-    wanted = _squeeze(quote)
-    return bool(wanted) and wanted in _squeeze(text)
+def said_in(turn: Turn, quote: str) -> bool:
+    """Whether the words stand in the turn, as it is stored or as a model was shown it."""
+    return contains(turn.text, quote) or (turn.speaker == "tool" and contains(short_call(turn.text), quote))
+
+
+def as_said(turn: Turn, quote: str) -> str:
+    """The words of the quote as the turn spells them."""
+    short = short_call(turn.text) if turn.speaker == "tool" else turn.text
+    return spelling(turn.text, quote) or spelling(short, quote) or quote.strip()
 
 
 def _inside(turn: Turn) -> str:
@@ -127,7 +132,3 @@ def _note(turn: Turn) -> str:
     if len(answers) > _ANSWERS_CHARS:
         answers = f"{answers[:_ANSWERS_CHARS]} …"
     return f"{note}: {answers}" if answers else note
-
-
-def _squeeze(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()

@@ -16,7 +16,8 @@ from lerim_jobs.log.events import ProposalRejected
 from lerim_jobs.memory import wording
 from lerim_jobs.memory.proposals import Candidate
 from lerim_jobs.redaction.rewriting import REDACTIONS
-from lerim_jobs.sessions.transcript import Turn, find_quote
+from lerim_jobs.sessions.placing import placed
+from lerim_jobs.sessions.transcript import Turn
 from workers.models import extraction
 from workers.stage import Outcome, StageContext
 from workers.stages.sessions import about_session, extract_window, planned_session, session_turns, summary_so_far
@@ -60,8 +61,7 @@ def run(ctx: StageContext) -> Outcome:
 def _proved(found: list[Candidate], turns: list[Turn]) -> tuple[list[Candidate], list[dict[str, str]]]:
     kept: list[Candidate] = []
     dropped: list[dict[str, str]] = []
-    for candidate in found:
-        turn = find_quote(turns, candidate.quote)
+    for candidate, turn in zip(found, placed(turns, [one.quote for one in found]), strict=True):
         if turn is None:
             dropped.append({"title": wording.line(candidate.title), "reason": "its quote is not in the transcript"})
         else:

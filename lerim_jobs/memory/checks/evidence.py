@@ -12,7 +12,7 @@ from lerim_jobs.memory.stored import all_memories
 from lerim_jobs.sessions.session import SESSIONS
 from lerim_jobs.sessions.speech import own_words
 from lerim_jobs.sessions.stored import stored_turns
-from lerim_jobs.sessions.transcript import Turn, contains
+from lerim_jobs.sessions.transcript import Turn, contains, said_in
 
 __all__ = ["unsupported"]
 
@@ -56,7 +56,7 @@ def _missing(memory: Memory, archive: _Archive) -> str | None:
         turn = archive.turn(quote)
         if turn is None:
             return f"turn {quote.turn} of session {quote.session_id} is not in the log"
-        if turn.speaker != quote.speaker or not contains(turn.text, quote.text):
+        if turn.speaker != quote.speaker or not said_in(turn, quote.text):
             return f"its quote is not what the {quote.speaker} said in turn {quote.turn} of session {quote.session_id}"
         from_user = from_user or (turn.speaker == "user" and contains(own_words(turn.text), quote.text))
     if memory.kind in RULES and not from_user:

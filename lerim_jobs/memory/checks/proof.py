@@ -16,8 +16,9 @@ from lerim_jobs.memory import wording
 from lerim_jobs.memory.checks.similarity import covered, stems
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Candidate
+from lerim_jobs.sessions.folding import fold
 from lerim_jobs.sessions.speech import own_words, said_by_nobody, said_by_user
-from lerim_jobs.sessions.transcript import Turn, contains, find_quote
+from lerim_jobs.sessions.transcript import Turn, as_said, contains, find_quote, said_in
 
 __all__ = ["RULES", "TOOL_CONFIDENCE", "Refused", "Witness", "quoted", "same_quote"]
 
@@ -41,19 +42,28 @@ class Witness:
         """The turn that proves the candidate, also for changing `over`, when the memory will say `text`; and how much
         confidence it can give. Raises Refused.
         """
-        turn = find_quote(self._turns, candidate.quote)
+        turn = self._at(candidate) or find_quote(self._turns, candidate.quote)
         if turn is None:
             raise Refused("its quote is not in the stored transcript")
         if candidate.kind in RULES or (over and (over.kind in RULES or over.by_hand)):
-            return self._rule(candidate.quote, text), 1.0
+            return self._rule(candidate.quote, text, turn), 1.0
         typed = turn.speaker == "user" and contains(own_words(turn.text), candidate.quote)
         printed = not typed and contains(said_by_nobody(turn), candidate.quote)
         if printed and "procedure" in (candidate.kind, over and over.kind):
             raise Refused("only a tool said it: a procedure needs the user's or the agent's words")
         return turn, TOOL_CONFIDENCE if printed or turn.speaker == "tool" else 1.0
 
-    def _rule(self, quote: str, text: str) -> Turn:
-        turn = said_by_user(self._turns, quote)
+    def _at(self, candidate: Candidate) -> Turn | None:
+        """The turn that extraction knew, where the quote still stands in it."""
+        turn = self._by_number.get(candidate.turn)
+        return turn if turn and said_in(turn, candidate.quote) else None
+
+    @cached_property
+    def _by_number(self) -> dict[int, Turn]:
+        return {turn.n: turn for turn in self._turns}
+
+    def _rule(self, quote: str, text: str, found: Turn) -> Turn:
+        turn = said_by_user(self._turns, quote, at=found.n)
         if turn is None:
             raise Refused("the user did not say it in his own words: a rule needs the user's words")
         told = covered(text, self._typed | self._answered(turn))
@@ -81,13 +91,13 @@ class Witness:
 
 
 def quoted(turn: Turn, text: str, *, session_id: str, stream: str, agent: str) -> Quote:
-    """The proof as it is kept: words that stand in the turn, cut where they are endless."""
-    return Quote(text.strip()[: wording.MAX_QUOTE], session_id, stream, agent, turn.n, turn.speaker, turn.at_ms)
+    """The proof as it is kept: the words as the turn spells them, cut where they are endless."""
+    return Quote(as_said(turn, text)[: wording.MAX_QUOTE], session_id, stream, agent, turn.n, turn.speaker, turn.at_ms)
 
 
 def same_quote(one: Quote, other: Quote) -> bool:
     """Whether both are the same words of the same turn, or one is most of the other."""
     if (one.stream, one.turn) != (other.stream, other.turn):
         return False
-    short, long = sorted((" ".join(one.text.split()), " ".join(other.text.split())), key=len)
+    short, long = sorted((fold(one.text).strip(), fold(other.text).strip()), key=len)
     return short in long and 2 * len(short) >= len(long)
