@@ -88,7 +88,7 @@ def _pipeline(prompt: str) -> Step:
     summary = "[[ ## title ## ]]\nWork on the shop\n\n[[ ## summary ## ]]\nThe shop was worked on.\n\n"
     if "[[ ## earlier_summary ## ]]" in prompt:
         return text(f"{summary}[[ ## completed ## ]]")
-    transcript = prompt.partition("[[ ## transcript ## ]]")[2]
+    transcript = prompt.partition("[[ ## transcript ## ]]")[2].rpartition("[[ ## said_before ## ]]")[0]
     found = [
         {
             "kind": "decision",

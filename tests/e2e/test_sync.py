@@ -67,7 +67,10 @@ def test_the_same_sessions_again_add_nothing_and_a_grown_one_only_its_new_part(
     prompts = [str(one["messages"]) for one in model.requests[calls:] if one["model"] == "extract-model"]
     assert len(prompts) == 1
     assert "deploy on Mondays" in prompts[0]
-    assert "tabs not spaces" not in prompts[0].rpartition("[[ ## transcript ## ]]")[2]
+    assert (
+        "tabs not spaces"
+        not in prompts[0].rpartition("[[ ## transcript ## ]]")[2].partition("[[ ## said_before ## ]]")[0]
+    )
     calls = len(model.requests)
     with path.open("a") as file:
         file.write(new[1][40:] + "\n")

@@ -31,7 +31,7 @@ SAYS = [
     for n, place in enumerate(PLACES)
     for part in (
         f"What do you propose for the {place}?",
-        f"option {n % 3 + 1} for the {place}",
+        f"option {n % 3 + 1}",
         f"PLAIN talk about {place} " + "word " * 40,
     )
 ]
@@ -63,14 +63,14 @@ def ideal(request: dict[str, Any]) -> Step:
         return tools(*(("add_memory", {"candidate": one["candidate"], "reason": "new"}) for one in wanted))
     if "[[ ## earlier_summary ## ]]" in prompt:
         return text(SUMMARY)
-    before, _, transcript = prompt.partition("[[ ## transcript ## ]]")
-    shown = before.rpartition("[[ ## said_before ## ]]")[2] + transcript
+    transcript, _, before = prompt.partition("[[ ## transcript ## ]]")[2].rpartition("[[ ## said_before ## ]]")
+    shown = before.partition("Respond with")[0] + transcript
     found = []
     for place in PLACES:
         asked = shown.find(f"propose for the {place}?")
-        answer = re.search(r"User: (option \d for the \w+)", shown[asked:]) if asked >= 0 else None
+        answer = re.search(r"User: (option \d)", shown[asked:]) if asked >= 0 else None
         if answer and f"User: {answer[1]}" in transcript and _is_new(shown, transcript, asked + answer.start()):
-            title = f"The {place} take {answer[1][:8]}"
+            title = f"The {place} take {answer[1]}"
             fields = {"kind": "decision", "title": title, "body": f"{title}.", "confidence": 0.8, "tags": []}
             found.append({**fields, "quote": answer[1]})
     told = SUMMARY if "summary_so_far" in prompt else "[[ ## completed ## ]]"

@@ -56,7 +56,7 @@ _SUMMARY = """\
     Name what was asked, what was done, what was decided and what is still open. When there is an earlier summary, bring it up
     to date with the new part."""
 _SESSION = "title, project, branch and day of the session, as far as they are known"
-_BEFORE = "the turns before the transcript, may be empty"
+_BEFORE = "the turns right before the transcript, as context; may be empty"
 _CANDIDATES = "what is worth keeping, possibly nothing"
 _TITLE, _TOLD = (
     "one line that names the session, at most 80 characters",
@@ -71,8 +71,8 @@ class ExtractMemories(dspy.Signature):  # type: ignore[misc]  # dspy has no type
     """
 
     session: str = dspy.InputField(desc=_SESSION)
-    said_before: str = dspy.InputField(desc=_BEFORE)
     transcript: str = dspy.InputField(desc="part of the session, one paragraph per turn")
+    said_before: str = dspy.InputField(desc=_BEFORE)
     candidates: list[Found] = dspy.OutputField(desc=_CANDIDATES)
 
 
@@ -86,8 +86,8 @@ class ReadSession(dspy.Signature):  # type: ignore[misc]  # dspy has no types
 
     session: str = dspy.InputField(desc=_SESSION)
     summary_so_far: str = dspy.InputField(desc="what is known of the session's earlier part, may be empty")
-    said_before: str = dspy.InputField(desc=_BEFORE)
     transcript: str = dspy.InputField(desc="the session or its new part, one paragraph per turn")
+    said_before: str = dspy.InputField(desc=_BEFORE)
     candidates: list[Found] = dspy.OutputField(desc=_CANDIDATES)
     title: str = dspy.OutputField(desc=_TITLE)
     summary: str = dspy.OutputField(desc=_TOLD)

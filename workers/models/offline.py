@@ -80,13 +80,17 @@ def _pipeline(prompt: str) -> str:
 
 
 def _fields(prompt: str) -> dict[str, str]:
-    """The input fields of a DSPy chat prompt; the transcript is last, so marks inside it stay text."""
+    """The input fields of a DSPy chat prompt. Only what stands before the transcript and the last field are looked for by their
+    marks, so that marks inside the transcript stay text.
+    """
     marks = list(_FIELD.finditer(prompt))
+    before = [mark for mark in marks if mark[1] == "said_before"]
     named: dict[str, str] = {}
     for mark, following in zip(marks, [*marks[1:], None], strict=True):
-        end = following.start() if following and mark[1] != "transcript" else len(prompt)
+        end = following.start() if following else len(prompt)
+        if mark[1] == "transcript":
+            end = before[-1].start() if before else prompt.rfind(_ASK)
         named.setdefault(mark[1], prompt[mark.end() : end].strip())
-    named["transcript"] = named.get("transcript", "").rpartition(_ASK)[0]
     return named
 
 
