@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, assert_never, cast
 
 import msgspec
@@ -25,6 +26,7 @@ from lerim_jobs.log.events import (
 from lerim_jobs.log.scan import readable
 from lerim_jobs.sessions.transcript import REDACTED
 
+_SUPERSEDED = re.compile(r"superseded by ([0-9a-f]{16}):")
 __all__ = ["REDACTED", "Memory", "apply", "content_hash", "fold"]
 
 
@@ -47,6 +49,8 @@ class Memory(msgspec.Struct, frozen=True, omit_defaults=True):
     quotes: list[Quote] = []
     status: MemoryStatus = "active"
     merged_into: str | None = None
+    superseded_by: str | None = None
+    """The memory that is true instead of this archived one."""
     session_id: str | None = None
     agent: str | None = None
     model: str | None = None
@@ -104,9 +108,15 @@ def _changed(memory: Memory, event: MemoryEvent, row: Recorded) -> Memory:
         case MemoryMerged():
             return msgspec.structs.replace(memory, status="merged", merged_into=event.into, reason=event.reason)
         case MemoryArchived():
-            return msgspec.structs.replace(memory, status="archived", reason=event.reason)
+            instead = event.superseded_by or _named(event.reason)
+            return msgspec.structs.replace(memory, status="archived", reason=event.reason, superseded_by=instead)
         case MemoryRestored():
-            back: dict[str, Any] = {"status": "active", "merged_into": None, "reason": event.reason}
+            back: dict[str, Any] = {
+                "status": "active",
+                "merged_into": None,
+                "superseded_by": None,
+                "reason": event.reason,
+            }
             return msgspec.structs.replace(memory, accessed_ms=row.at_ms, **back)
         case MemoryReverted():
             return _reverted(memory, event)
@@ -115,6 +125,12 @@ def _changed(memory: Memory, event: MemoryEvent, row: Recorded) -> Memory:
             return msgspec.structs.replace(memory, status="redacted", reason=event.reason, **gone)
         case _:
             assert_never(event)
+
+
+def _named(reason: str) -> str | None:
+    """Events of earlier versions say it in their reason alone."""
+    found = _SUPERSEDED.match(reason)
+    return found[1] if found else None
 
 
 def _added(event: MemoryAdded, row: Recorded) -> Memory:
@@ -153,6 +169,7 @@ def _reverted(memory: Memory, event: MemoryReverted) -> Memory:
         tags=event.tags,
         quotes=event.quotes,
         merged_into=event.merged_into,
+        superseded_by=event.superseded_by,
         session_id=event.session_id,
         agent=event.agent,
         model=event.model,

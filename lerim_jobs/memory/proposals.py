@@ -16,7 +16,7 @@ Action = Literal["add", "update", "supersede", "merge", "consolidate", "archive"
 class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     """A memory found in a transcript window. `kind` is never `summary`; `confidence` is 0 to 1.
 
-    `quote` stands word for word in the window; `turn` is the kept-turn number it was found in.
+    `quote` stands word for word in the window; `turn` is the kept-turn number it was found in, said at `said_ms` by `speaker`.
     """
 
     kind: MemoryKind
@@ -26,6 +26,8 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     quote: str
     tags: list[str] = []
     turn: int = -1
+    said_ms: int | None = None
+    speaker: str = ""
 
 
 class Proposal(msgspec.Struct, frozen=True, omit_defaults=True):

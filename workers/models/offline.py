@@ -72,7 +72,7 @@ def _pipeline(prompt: str) -> str:
     if "earlier_summary" in fields:
         return _filled(_summary(transcript, fields["earlier_summary"]))
     found = [
-        {key: value for key, value in msgspec.to_builtins(one).items() if key != "turn"}
+        {key: value for key, value in msgspec.to_builtins(one).items() if key not in ("turn", "said_ms", "speaker")}
         for one in candidates(transcript)
     ]
     told = _summary(transcript, fields["summary_so_far"]) if "summary_so_far" in fields else {}

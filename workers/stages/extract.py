@@ -65,5 +65,5 @@ def _proved(found: list[Candidate], turns: list[Turn]) -> tuple[list[Candidate],
         if turn is None:
             dropped.append({"title": wording.line(candidate.title), "reason": "its quote is not in the transcript"})
         else:
-            kept.append(msgspec.structs.replace(candidate, turn=turn.n))
+            kept.append(msgspec.structs.replace(candidate, turn=turn.n, said_ms=turn.at_ms, speaker=turn.speaker))
     return sorted(kept, key=lambda one: one.turn), dropped

@@ -80,10 +80,11 @@ class MemoryMerged(Event, frozen=True):
 
 
 class MemoryArchived(Event, frozen=True):
-    """The memory is kept but no longer searched or shown by default."""
+    """The memory is kept but no longer searched or shown by default. `superseded_by` names the one that is true instead."""
 
     memory_id: str
     reason: str = ""
+    superseded_by: str | None = None
 
 
 class MemoryRestored(Event, frozen=True):
@@ -126,6 +127,7 @@ class MemoryReverted(Event, frozen=True):
     by_hand: bool = False
     job_id: str | None = None
     reason: str = ""
+    superseded_by: str | None = None
 
 
 class MemoryRedacted(Event, frozen=True):

@@ -11,6 +11,7 @@ from lerim_jobs.ids import derived, slug
 from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import Event, MemoryAdded, MemoryArchived, MemoryMerged, MemoryUpdated, Quote
 from lerim_jobs.memory import wording
+from lerim_jobs.memory.checks.order import is_older
 from lerim_jobs.memory.checks.proof import RULES, Refused, Witness, quoted, same_quote
 from lerim_jobs.memory.checks.similarity import Said, covered, same_fact, stems, words
 from lerim_jobs.memory.checks.summaries import SessionRef
@@ -125,9 +126,23 @@ def add(bench: Bench, proposal: Proposal) -> None:
 
 
 def supersede(bench: Bench, proposal: Proposal) -> None:
-    """A new memory, and the one that is no longer true archived in the same commit, pointing to it."""
+    """A new memory, and the one that is no longer true archived in the same commit, pointing to it. What was said before the one
+    that it should replace goes to the archive itself: what was true once is kept, and the later word stays.
+    """
     old = bench.current(proposal)
     bench.untouched(old)
+    candidate = bench.candidate(proposal)
+    quote, _ = bench.proof(candidate, old, f"{candidate.title} {candidate.body}")
+    if is_older(quote, old):
+        memory_id = _new(bench, proposal, instead_of=old)
+        reason = wording.line(f"superseded by {old.memory_id}: said before it", limit=300)
+        stream = f"memory-{memory_id}"
+        known = bench.effects[stream]
+        archived = MemoryArchived(memory_id, reason, old.memory_id)
+        bench.effects[stream] = Effect(stream, [*known.events, archived], known.expected)
+        del bench.added[memory_id]
+        bench.counts["archived"] += 1
+        return
     bench.take_away(1)
     try:
         memory_id = _new(bench, proposal, instead_of=old)
@@ -135,12 +150,12 @@ def supersede(bench: Bench, proposal: Proposal) -> None:
         bench.room += 1
         raise
     reason = wording.line(f"superseded by {memory_id}: {proposal.reason}", limit=300)
-    bench.change(old, MemoryArchived(old.memory_id, reason))
+    bench.change(old, MemoryArchived(old.memory_id, reason, memory_id))
     bench.counts["archived"] += 1
 
 
 def update(bench: Bench, proposal: Proposal) -> None:
-    """A stored memory made more exact by a candidate, whose quote joins its proof."""
+    """A stored memory made more exact by a candidate, whose quote joins its proof. What was said before adds its proof alone."""
     candidate, memory = bench.candidate(proposal), bench.current(proposal)
     title = wording.line(proposal.title or candidate.title)
     body = wording.text(proposal.body or candidate.body)
@@ -151,6 +166,8 @@ def update(bench: Bench, proposal: Proposal) -> None:
         raise Refused(f"its quote is part of {memory.memory_id} already")
     _not_gone(bench, quote)
     _from(f"{title} {body}", _text_of(memory), f"{candidate.title} {candidate.body} {candidate.quote}")
+    if is_older(quote, memory):
+        title, body = memory.title, memory.body
     session = bench.session
     updated = MemoryUpdated(
         memory_id=memory.memory_id,

@@ -1,6 +1,7 @@
 """Undo: a memory, or everything one job changed, is again what it was, by further events. Nothing is taken out of the log.
 
-A merge is one change of several memories: undoing the survivor's half brings the absorbed ones back with it. What somebody
+A merge is one change of several memories: undoing the survivor's half brings the absorbed ones back with it; undoing what
+superseded a memory brings that one back. What somebody
 changed after a job is never overwritten: it is a conflict, listed and left alone.
 """
 
@@ -60,6 +61,8 @@ def of_memory(store: Store, memory_id: str, *, to_version: int | None = None) ->
         raise BadInput(f"{memory_id} is at version {memory.version}; it can go back to 0 to {memory.version - 1}")
     changes = {change for row in rows[wanted:] if (change := _change_of(row))}
     plans = [_back(rows, wanted), *(_back(other, len(other) - 1) for other in _absorbed(store, memory, changes))]
+    if wanted == 0:
+        plans += _replaced(store, {memory_id})
     return UndoPlan([line for line, _ in plans], [effect for _, effect in plans])
 
 
@@ -80,6 +83,12 @@ def of_job(store: Store, job_id: str) -> UndoPlan:
         line, effect = _back(rows, before, job_id=job_id)
         lines.append(line)
         effects.append(effect)
+    gone = {one.memory_id for one in lines if one.to_version == 0 and one.outcome == "undone"}
+    known = {one.memory_id for one in lines}
+    for line, effect in _replaced(store, gone):
+        if line.memory_id not in known:
+            lines.append(line)
+            effects.append(effect)
     return UndoPlan(lines, effects)
 
 
@@ -114,6 +123,7 @@ def _back(rows: Sequence[Recorded], to_version: int, *, job_id: str | None = Non
         tags=target.tags,
         quotes=target.quotes,
         merged_into=target.merged_into,
+        superseded_by=target.superseded_by,
         session_id=target.session_id,
         agent=target.agent,
         model=target.model,
@@ -175,5 +185,20 @@ def _absorbed(store: Store, survivor: Memory, changes: set[tuple[str, ...]]) -> 
         if stream == memory_stream(survivor.memory_id) or _change_of(history[-1]) not in changes:
             continue
         around = (fold(history), fold(history[:-1]))
-        if any(one and one.status == "merged" and one.merged_into == survivor.memory_id for one in around):
+        if any(one and survivor.memory_id in (one.merged_into, one.superseded_by) for one in around):
             yield history
+
+
+def _replaced(store: Store, gone: set[str]) -> list[tuple[Undo, Effect]]:
+    """What the memories that will be gone had superseded, active again."""
+    back: list[tuple[Undo, Effect]] = []
+    if not gone:
+        return back
+    archived = (row for row in scan(store, ("MemoryArchived",)))
+    for stream in dict.fromkeys(row.stream for row in archived):
+        history = store.read(stream)
+        memory = fold(history)
+        newest = history[-1].type == "MemoryArchived"
+        if newest and memory and memory.status == "archived" and memory.superseded_by in gone:
+            back.append(_back(history, len(history) - 1))
+    return back

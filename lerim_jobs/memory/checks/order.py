@@ -1,0 +1,19 @@
+"""Later beats earlier by when it was said, in whatever order sessions are read."""
+
+from __future__ import annotations
+
+from lerim_jobs.log.events import Quote
+from lerim_jobs.memory.memory import Memory
+
+__all__ = ["is_older", "last_said_ms"]
+
+
+def last_said_ms(memory: Memory) -> int | None:
+    """When the newest of a memory's quotes was said; None where no quote has a time."""
+    return max((quote.at_ms for quote in memory.quotes if quote.at_ms is not None), default=None)
+
+
+def is_older(quote: Quote, memory: Memory) -> bool:
+    """Whether the quote was said before what the memory says now. Where a time is unknown, what is read later counts as later."""
+    last = last_said_ms(memory)
+    return quote.at_ms is not None and last is not None and quote.at_ms < last
