@@ -49,7 +49,8 @@ def test_b3_c4_a_kill_at_every_journal_boundary_pays_nothing_finished_again(
 
     def sync(number: int, boundary: str) -> tuple[int, dict[str, Any], list[tuple[Any, ...]], int]:
         world.move_to(f"shop{number:02d}")
-        world.session(session_id(number), THREE_WINDOWS)
+        # Two that say the same, so that the lead has something to decide.
+        world.session(session_id(number), [*THREE_WINDOWS, "REMEMBER: fact 5 is kept!"])
         before = len(server.requests)
         if boundary:
             arm.write_text(boundary)
@@ -64,7 +65,7 @@ def test_b3_c4_a_kill_at_every_journal_boundary_pays_nothing_finished_again(
             world.start("tests.killing_worker", str(arm), "--slots", "1")
         until(lambda: len(workers_running(world.home)) == 2, 60, what="two workers")
         clean_calls, clean_usage, clean_memories, _ = sync(0, "")
-        assert clean_calls == clean_usage["calls"] >= 9
+        assert clean_calls == clean_usage["calls"] >= 8
         assert len(clean_memories) == 6
         boundaries = [(side, call) for call in range(1, clean_calls + 1) for side in ("before", "after")]
         for number, (side, call) in enumerate(boundaries, 1):

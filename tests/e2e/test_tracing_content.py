@@ -73,7 +73,8 @@ def _lead(results: list[Any], switch: str) -> Step:
     if len(results) == 2:
         return tools(("update_memory", {"candidate": 0, "memory_id": said}))
     if len(results) == 3:
-        return tools(("add_memory", {"candidate": 0, "reason": mark("ANSWER", switch)}))
+        decided = {"reason": mark("ANSWER", switch)}
+        return tools(("add_memory", {"candidate": 0, **decided}), ("skip", {"candidate": 1, **decided}))
     return Step("text", "ok")
 
 
@@ -81,7 +82,8 @@ def _candidates(switch: str) -> Step:
     said = f"REMEMBER: {mark('TRANSCRIPT', switch)} is kept."
     one = {"kind": "insight", "title": mark("TITLE", switch), "body": "b", "confidence": 0.5, "tags": [], "quote": said}
     two = {**one, "title": f"{mark('TITLE', switch)} two", "quote": mark("ANSWER", switch)}
-    return Step("text", f"[[ ## candidates ## ]]\n{json.dumps([one, two])}\n\n[[ ## completed ## ]]")
+    again = {**one, "title": f"{mark('TITLE', switch)}!"}  # two that say the same are for the lead
+    return Step("text", f"[[ ## candidates ## ]]\n{json.dumps([one, two, again])}\n\n[[ ## completed ## ]]")
 
 
 def test_a5_a14_no_content_leaves_where_it_is_switched_off(world: World, server: ModelServer) -> None:

@@ -118,6 +118,10 @@ class World:
         self.project.mkdir()
         self.lerim("project", "add", str(self.project))
 
+    def known(self, title: str) -> None:
+        """Keep a memory by hand, so that the lead has something to compare with."""
+        self.lerim("memory", "add", title, "--project", str(self.project))
+
     def session(self, session_id: str, says: Sequence[str], *, day: int = 1) -> Path:
         """A Claude Code session in the project's folder."""
         return write_claude(self.claude, session_id, str(self.project), says, day=day)

@@ -124,6 +124,14 @@ def test_a_session_of_one_window_costs_two_calls_and_little_more_than_its_transc
     here.sync()
     paid = calls(here)
     transcript = sum(len(one) for one in SAYS) + len(SAYS) * len("User: \n\nAssistant: Done: \n\n")
+    assert [one.role for one in paid] == ["extract"]  # nothing is stored that a lead would compare
+    assert sum(one.tokens_in for one in paid) <= 1.1 * transcript / CHARS_PER_TOKEN + 4000
+    other = made()
+    grow(other, lines_of(other, SAYS[:12]))
+    other.sync()
+    grow(other, lines_of(other))
+    other.sync()
+    paid = other.events("sync-2", "ModelCalled")
     assert [one.role for one in paid] == ["extract", "lead"]
     assert sum(one.tokens_in for one in paid) <= 1.1 * transcript / CHARS_PER_TOKEN + 4000
 

@@ -255,7 +255,8 @@ def test_every_memory_leads_to_its_sentence_its_call_and_its_decision(made: Made
     assert origin.kept_by.tokens_in == calls["extract"].tokens_in
     assert origin.placed_by is not None
     placed = origin.placed_by
-    assert (placed.action, placed.reason, placed.model, placed.job_id) == ("added", "new", "lead-model", job_id)
+    assert (placed.action, placed.reason, placed.job_id) == ("added", "nothing stored is near it", job_id)
+    assert placed.model == "extract-model"
     spans = {span.span_id: span for span in skeleton(here.store.read(f"job-{job_id}"))}
     assert spans[placed.span_id or ""].name == "Lead agent"
     assert (carts.span_id, carts.trace_id) == (placed.span_id, placed.trace_id)

@@ -172,12 +172,11 @@ def test_bad_tool_arguments_are_told_to_the_model_and_each_call_is_counted(serve
         tools(("add_memory", '{"candidate": "not a number"}')),
         tools(("add_memory", "{broken json")),
         tools(("add_memory", {"candidate": 0, "reason": "new"})),
-        text("Done."),
     )
     notebook = Notebook()
     proposals = lead.integrate(models(server, notebook), [TABS], Shelf())
     assert [one.action for one in proposals] == ["add"]
-    assert len(notebook.calls) == len(server.requests) == 4
+    assert len(notebook.calls) == len(server.requests) == 3
 
 
 # --- Anthropic -------------------------------------------------------------------------------------

@@ -166,9 +166,10 @@ def test_the_lead_sees_its_own_proposals_on_top_of_what_is_stored(server: ModelS
     server.script(
         tools(("add_memory", {"candidate": 0, "reason": "new"})),
         tools(("search_memories", {"query": "tabs"})),
-        text("Done."),
+        tools(("skip", {"candidate": 1, "reason": "known"})),
     )
-    lead.integrate(models(server), [TABS], Shelf(memory()))
+    spaces = msgspec.structs.replace(TABS, title="No spaces", body="Spaces are never used for indents.")
+    lead.integrate(models(server), [TABS, spaces], Shelf(memory()))
     results = [one["content"] for one in server.requests[-1]["messages"] if one["role"] == "tool"]
     assert json.loads(results[-1])["pending"] == [{"candidate": 0, "title": "We use tabs"}]
     assert json.loads(results[-1])["found"][0]["memory_id"] == "m1"

@@ -131,6 +131,9 @@ def test_each_version_is_encoded_once_and_what_is_gone_is_forgotten(tmp_path: Pa
     store.append("memory-m3", [MemoryEdited("m3", "The evening", "", 0.8)])
     assert found(index, "night") == ["m3"]
     assert len(topics.encoded) == 251
+    index._db.execute("UPDATE vectors SET version = 1 WHERE memory_id = 'm3'")  # as a slow process leaves it
+    assert found(index, "night") == ["m3"]
+    assert topics.encoded[250:] == ["The evening. \n"] * 2
     store.append("memory-m3", [MemoryArchived("m3")])
     assert found(index, "night") == []
     assert [hit.memory_id for hit in index.search("night", limit=5, include_archived=True)] == ["m3"]

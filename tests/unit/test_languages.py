@@ -212,6 +212,9 @@ def test_what_is_known_is_not_added_again_and_another_number_is(told: Told) -> N
     known = memory(told.title, told.body, "known")
     twin = judged([candidate(told)], told.said, memories=[known])
     assert [one.reason for one in twin.rejected] == ["it says the same as known"]
+    retold = candidate(told, f"«{told.title}»", "".join(f" {char} " if char in ",。、" else char for char in told.body))
+    again = judged([retold], told.said, memories=[known])
+    assert [one.reason for one in again.rejected] == ["it says the same as known"]
     other = judged([candidate(told, body=told.others[0])], told.said, memories=[known])
     assert not other.rejected
 
@@ -220,3 +223,7 @@ def test_two_titles_of_one_session_are_two_memories() -> None:
     chinese, japanese = LANGUAGES[:2]
     verdict = judged([candidate(chinese), candidate(japanese)], chinese.said, japanese.said)
     assert (verdict.counts["added"], verdict.rejected) == (2, [])
+
+
+def test_a_text_without_words_tells_nothing() -> None:
+    assert [telling(text) for text in ("", "---", "\x00 …")] == [frozenset()] * 3

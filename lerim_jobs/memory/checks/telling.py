@@ -49,7 +49,7 @@ def telling(text: str) -> frozenset[str]:
 
 
 def _of_words(words: list[str]) -> Iterator[str]:
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         if word in _NEGATIONS:
             yield f"{word} {following}"
         elif word in _NUMBERS or any(char.isdigit() for char in word):

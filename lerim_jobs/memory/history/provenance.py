@@ -10,7 +10,7 @@ import msgspec
 from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs import job as jobs
 from lerim_jobs.jobs.settlement import job_stream
-from lerim_jobs.kinds import known_stage, stage_of
+from lerim_jobs.kinds import known_stage
 from lerim_jobs.log.codec import Recorded
 from lerim_jobs.log.events import MemoryAdded, MemoryReverted, MemoryUpdated, ModelCalled, Quote
 from lerim_jobs.log.projection import find
@@ -115,7 +115,7 @@ def _decision(row: Recorded) -> Decision:
 
 
 def _call(store: Store, meta: Mapping[str, Any], quote: Quote) -> Call | None:
-    """The extraction's last call of the window whose candidate has this quote; a summary's is the last one of its stage."""
+    """The extraction's last call of the window whose candidate has this quote; a summary's the last of the stage that gave it."""
     job_id, stage = meta.get("job_id"), meta.get("stage")
     try:
         work = jobs.load(store, job_id) if job_id else None
@@ -127,7 +127,7 @@ def _call(store: Store, meta: Mapping[str, Any], quote: Quote) -> Call | None:
     needs = placed.requested.needs if placed.requested else []
     stages = [work.stages[name] for name in needs if name in work.stages]
     kept = [one.name for one in stages if _has(one.output, quote)]
-    kept = kept or [one.name for one in stages if stage_of(one.name).role == "summarize"]
+    kept = kept or [one.name for one in stages if "body" in one.output]
     calls = [
         row
         for row in store.read(job_stream(work.job_id))
