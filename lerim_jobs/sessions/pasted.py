@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 __all__ = ["lines"]
 
-_OWN, _PASTED = "", "pasted"
 _SHAPE_CHARS = 400
 """So much of a line, of its beginning and end, is looked at."""
 _FENCE = re.compile(r"\s{0,3}(?:[-*>\d.]{0,4}\s)?\s*(`{3,}|~{3,})(.*)")
@@ -43,7 +42,7 @@ _ALONE = re.compile(
     r"|\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]?[\s|]"
     r"|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d\s"
     r"|\d{1,3}(?:\.\d{1,3}){3} \S+ \S+ \["
-    r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b(?:\]|:|\s+[-|\[(A-Z])"  # or by its level
+    r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b(?:\]|:|\s+[-|\[(A-Z\d\"'])"  # or by its level
     r"|\[(?:trace|debug|info|notice|warn|warning|error|fatal)\]\s"
     r"|(?:npm|yarn|pnpm)\s(?:ERR!|WARN|error|warn)(?!\w)"
     r"|File \"[^\"]+\", line \d"  # a stack
@@ -59,6 +58,7 @@ _ALONE = re.compile(
     r"|[┌├└│╭╰]"
     r")"
 )
+_LEVEL = re.compile(r"\s*\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b")
 _QUOTED = re.compile(r"\s{0,3}>(?!\s*=)(?!\s*\d+(?![.)\d]))")
 _DIFF = re.compile(r"(?:diff --git |index [0-9a-f]{7,}\.\.|--- (?:a/|/dev/null)|\+\+\+ (?:b/|/dev/null))")
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
@@ -95,47 +95,55 @@ def lines(text: str) -> Iterator[tuple[bool, str]]:
     """
     all_lines = text.splitlines()
     shapes = [line if len(line) <= _SHAPE_CHARS else line[: _SHAPE_CHARS - 50] + line[-50:] for line in all_lines]
-    kinds = list(_kinds(shapes))
-    _in_rows(shapes, kinds)
-    _spread(shapes, kinds)
-    for kind, line in zip(kinds, all_lines, strict=True):
-        yield kind != _PASTED, line
+    blocks = _Blocks()
+    pasted = [blocks.holds(line) for line in shapes]
+    _in_rows(shapes, pasted)
+    _spread(shapes, pasted)
+    for is_pasted, line in zip(pasted, all_lines, strict=True):
+        yield not is_pasted, line
 
 
-def _kinds(all_lines: list[str]) -> Iterator[str]:
-    """What each line is by itself, or by the block that it stands in."""
-    fence = ""
-    old = new = 0
-    trace = printed = foreign = False
-    for line in all_lines:
+class _Blocks:
+    """What began above and holds the next line, too: a fence, a diff, a stack, what a command printed, a conversation."""
+
+    def __init__(self) -> None:
+        self._fence = ""
+        self._foreign = self._trace = self._printed = False
+        self._old = self._new = 0
+
+    def holds(self, line: str) -> bool:
+        """Whether the line is pasted by its own shape or by the block it stands in."""
         mark = _FENCE.match(line)
-        if fence:
-            if mark and mark[1].startswith(fence) and not mark[2].strip():
-                fence = ""
-            yield _PASTED
-        elif foreign or _ROLE.match(line):
-            foreign = True
-            yield _PASTED
-        elif mark:
-            fence = mark[1] if "`" not in mark[2] else ""
-            yield _PASTED
-        elif (old > 0 or new > 0) and (not line or line[0] in " +-\\"):
-            old, new = old - (line[:1] != "+"), new - (line[:1] != "-")
-            yield _PASTED
-        elif hunk := _HUNK.match(line):
-            old, new = int(hunk[1] or 1), int(hunk[2] or 1)
-            yield _PASTED
-        elif trace and line.strip():
-            trace = line[0].isspace()
-            yield _PASTED
-        elif printed and line.strip():
-            yield _PASTED
-        else:
-            old = new = 0
-            trace = bool(_TRACEBACK.match(line))
-            command = _DOLLAR.match(line)
-            printed = bool(command and _PRINTS.match(command[1]))
-            yield _PASTED if trace or _says_enough(line, command) else _OWN
+        if self._fence:
+            if mark and mark[1].startswith(self._fence) and not mark[2].strip():
+                self._fence = ""
+            return True
+        self._foreign = self._foreign or bool(_ROLE.match(line))
+        if self._foreign:
+            return True
+        if mark:
+            self._fence = mark[1] if "`" not in mark[2] else ""
+            return True
+        return self._in_diff(line) or self._in_output(line)
+
+    def _in_diff(self, line: str) -> bool:
+        if hunk := _HUNK.match(line):
+            self._old, self._new = int(hunk[1] or 1), int(hunk[2] or 1)
+            return True
+        if (self._old > 0 or self._new > 0) and (not line or line[0] in " +-\\"):
+            self._old, self._new = self._old - (line[:1] != "+"), self._new - (line[:1] != "-")
+            return True
+        self._old = self._new = 0
+        return False
+
+    def _in_output(self, line: str) -> bool:
+        if line.strip() and (self._trace or self._printed):
+            self._trace = self._trace and line[0].isspace()
+            return True
+        command = _DOLLAR.match(line)
+        self._trace = bool(_TRACEBACK.match(line))
+        self._printed = bool(command and _PRINTS.match(command[1]))
+        return self._trace or _says_enough(line, command)
 
 
 def _says_enough(line: str, command: re.Match[str] | None) -> bool:
@@ -144,7 +152,7 @@ def _says_enough(line: str, command: re.Match[str] | None) -> bool:
     return bool(_ALONE.match(line) or _QUOTED.match(line) or _PROMPT.match(line) or _DIFF.match(line))
 
 
-def _in_rows(all_lines: list[str], kinds: list[str]) -> None:
+def _in_rows(all_lines: list[str], pasted: list[bool]) -> None:
     """Mark lines of one shape that stand in a row."""
     for name, least, shape in _ROWS:
         row: list[int] = []
@@ -154,7 +162,7 @@ def _in_rows(all_lines: list[str], kinds: list[str]) -> None:
                 continue
             if len(row) >= least:
                 for one in row:
-                    kinds[one] = _PASTED
+                    pasted[one] = True
             row = []
 
 
@@ -165,10 +173,14 @@ def _is_prose(line: str) -> bool:
     return words >= 3 and 12 * len(_SIGNS.findall(line)) < letters
 
 
-def _spread(all_lines: list[str], kinds: list[str]) -> None:
+def _spread(all_lines: list[str], pasted: list[bool]) -> None:
     """Mark what counts only beside a line that says enough."""
-    for order in (range(1, len(kinds)), range(len(kinds) - 2, -1, -1)):
+    for order in (range(1, len(pasted)), range(len(pasted) - 2, -1, -1)):
         step = 1 if order.step > 0 else -1
         for at in order:
-            if kinds[at] == _OWN and kinds[at - step] == _PASTED and _BESIDE.match(all_lines[at]):
-                kinds[at] = _PASTED
+            beside = pasted[at - step] and _BESIDE.match(all_lines[at])
+            announced = (
+                step > 0 and all_lines[at - 1].rstrip().endswith((":", "\uff1a")) and _LEVEL.match(all_lines[at])
+            )
+            if beside or announced:
+                pasted[at] = True

@@ -47,6 +47,8 @@ def test_what_people_write_is_theirs(text: str) -> None:
         ("dev@host:~/x$ git push --force\n❯ ls", []),
         (">>> always()\nok", ["ok"]),
         ("2026-01-02T10:11:12Z always push\n10:11:12.345 INFO always push\nso what", ["so what"]),
+        ("The log:\nWARNING always push\nso what", ["The log:", "so what"]),
+        ("WARNING Always push\nERROR could not push", []),
         ("Jan  2 10:11:12 host app[1]: always push", []),
         ("[error] always push\nnpm ERR! always push", []),
         (
