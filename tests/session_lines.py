@@ -20,10 +20,10 @@ class Claude:
 
     agent = "claude_code"
 
-    def __init__(self, session_id: str = SESSION) -> None:
+    def __init__(self, session_id: str = SESSION, cwd: str = "/srv/shop") -> None:
         self.lines: list[str] = []
         self.at: str | None = None
-        self._session_id = session_id
+        self._session_id, self._cwd = session_id, cwd
 
     def add(self, kind: str, **fields: Any) -> str:
         """A record that follows the last one; returns its id."""
@@ -34,7 +34,7 @@ class Claude:
             "parentUuid": self.at,
             "isSidechain": False,
             "sessionId": self._session_id,
-            "cwd": "/srv/shop",
+            "cwd": self._cwd,
             "timestamp": f"2026-11-01T10:{n // 60:02}:{n % 60:02}.000Z",
             **fields,
         }
@@ -79,9 +79,9 @@ class Codex:
 
     agent = "codex"
 
-    def __init__(self) -> None:
+    def __init__(self, cwd: str = "/srv/shop") -> None:
         self.lines: list[str] = []
-        self.add("session_meta", id="c1", cwd="/srv/shop")
+        self.add("session_meta", id="c1", cwd=cwd)
 
     def add(self, kind: str, **payload: Any) -> None:
         """A record."""
@@ -123,6 +123,16 @@ class Codex:
 
 
 File = Claude | Codex
+
+
+def put(file: File, root: Path) -> None:
+    """Write the file where its agent keeps it, below a folder that holds those of all agents."""
+    if isinstance(file, Claude):
+        path = root / "claude" / "projects" / "-srv-shop" / f"{SESSION}.jsonl"
+    else:
+        path = root / "codex" / "sessions" / "2026" / "11" / "01" / "rollout-2026-11-01T10-00-00-c1.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in file.lines), "utf-8")
 
 
 def reading_of(folder: Path, file: File, mark: FileMark | None = None) -> Reading:

@@ -16,6 +16,7 @@ from lerim_jobs.log.events import (
     SessionQuarantined,
     SessionReleased,
     SessionScheduled,
+    SessionTurnsWithdrawn,
 )
 from lerim_jobs.log.scan import scan
 from lerim_jobs.log.store import Store
@@ -24,8 +25,15 @@ from lerim_jobs.sessions.projects import match
 
 __all__ = ["account_for_turns"]
 
-_TYPES = ("SessionIndexed", "SessionScheduled", "SessionExtracted", "SessionQuarantined", "SessionReleased")
-_WAITING, _EXTRACTED, _DEAD = 0, 1, 2
+_TYPES = (
+    "SessionIndexed",
+    "SessionScheduled",
+    "SessionExtracted",
+    "SessionQuarantined",
+    "SessionReleased",
+    "SessionTurnsWithdrawn",
+)
+_WAITING, _EXTRACTED, _DEAD, _WITHDRAWN = 0, 1, 2, 3
 
 
 @dataclass(slots=True)
@@ -37,6 +45,11 @@ class _Session:
     taken: dict[str, tuple[int, int]] = field(default_factory=dict)
     human_prompts: int = 0
     cwd: str | None = None
+
+    def withdraw(self, start: int, end: int) -> None:
+        """What was taken back is nobody's to extract."""
+        for n in range(start, min(end, len(self.turns))):
+            self.turns[n] = _WITHDRAWN
 
 
 def account_for_turns(place: Place) -> Zero:
@@ -77,24 +90,33 @@ def _settle(session: _Session, row: Recorded) -> list[Breach]:
         if event.turn_to > len(session.turns):
             what = f"{event.job_id} took turns up to {event.turn_to} of {len(session.turns)}"
             return [Breach(f"session {session.session_id}", what)]
+    elif isinstance(event, SessionTurnsWithdrawn):
+        session.withdraw(event.turn_from, event.turn_to)
     elif isinstance(event, SessionReleased):
         session.taken.pop(event.job_id, None)
     elif isinstance(event, SessionExtracted | SessionQuarantined):
-        start, _ = session.taken.pop(event.job_id, (-1, 0))
-        if start < 0:
-            what = f"{event.job_id} settled turns it had not taken"
-            return [Breach(f"session {session.session_id}", what)]
-        for n in range(start, min(event.turn_to, len(session.turns))):
-            if isinstance(event, SessionExtracted):
-                session.turns[n] = _EXTRACTED
-            elif session.turns[n] == _WAITING:
-                session.turns[n] = _DEAD
+        return _answer(session, event)
+    return []
+
+
+def _answer(session: _Session, event: SessionExtracted | SessionQuarantined) -> list[Breach]:
+    start, _ = session.taken.pop(event.job_id, (-1, 0))
+    if start < 0:
+        what = f"{event.job_id} settled turns it had not taken"
+        return [Breach(f"session {session.session_id}", what)]
+    for n in range(start, min(event.turn_to, len(session.turns))):
+        if isinstance(event, SessionExtracted) and session.turns[n] != _WITHDRAWN:
+            session.turns[n] = _EXTRACTED
+        elif session.turns[n] == _WAITING:
+            session.turns[n] = _DEAD
     return []
 
 
 def _sum_up(store: Store, session: _Session, totals: Counter[str], folders: dict[str, str]) -> list[Breach]:
     totals["turns_extracted"] += session.turns.count(_EXTRACTED)
     totals["turns_dead"] += session.turns.count(_DEAD)
+    if taken_back := session.turns.count(_WITHDRAWN):
+        totals["turns_skipped: taken back"] += taken_back
     waiting = session.turns.count(_WAITING)
     if not waiting:
         return []

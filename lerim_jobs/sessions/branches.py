@@ -85,8 +85,8 @@ class Prompts:
     def withdrawn(self) -> list[tuple[str, str]]:
         """What was taken back of earlier readings: the key of a first piece, and that of the next prompt's, empty for none."""
         earlier = [one for one in self._all if one.earlier and one.key]
-        behind = [*(one.key for one in earlier[1:]), ""]
-        return [(one.key, after) for one, after in zip(earlier, behind, strict=True) if one.gone]
+        keys = [one.key for one in earlier]
+        return [(one.key, "".join(keys[n + 1 : n + 2])) for n, one in enumerate(earlier) if one.gone]
 
     def _append(self, prompt: Prompt) -> Prompt:
         for record in prompt.follows:

@@ -8,12 +8,13 @@ import msgspec
 
 from lerim_jobs import ids
 from lerim_jobs.log.codec import encode
-from lerim_jobs.log.events import SessionIndexed
+from lerim_jobs.log.events import SessionIndexed, SessionTurnsWithdrawn
 from lerim_jobs.log.projection import catch_up, peek
 from lerim_jobs.log.store import Store
 from lerim_jobs.sessions import transcript
-from lerim_jobs.sessions.session import SESSIONS, Session, grown
-from lerim_jobs.sessions.stored import known_keys
+from lerim_jobs.sessions.ranges import Range, joined
+from lerim_jobs.sessions.session import SESSIONS, Session, grown, without
+from lerim_jobs.sessions.stored import known_keys, numbers
 from lerim_jobs.sessions.transcript import Turn
 
 __all__ = ["LIMITS", "Append", "Chunk", "Limits"]
@@ -28,13 +29,15 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 LIMITS = Limits()
+_TAKEN_BACK = "the user went back to an earlier prompt"
+_LOST = "the session's file no longer has it"
 
 
 class Append(msgspec.Struct, frozen=True):
     """Events that continue a stream which is at version `expected`."""
 
     stream: str
-    events: list[SessionIndexed]
+    events: list[SessionIndexed | SessionTurnsWithdrawn]
     expected: int
 
 
@@ -59,6 +62,16 @@ class Chunk:
         """The segments that the events name."""
         return list(self._blobs.values())
 
+    @property
+    def taken_back(self) -> dict[str, list[Range]]:
+        """Turns that were taken back, by the stream of their session."""
+        found: dict[str, list[Range]] = {}
+        for append in self.appends:
+            for event in append.events:
+                if isinstance(event, SessionTurnsWithdrawn):
+                    found.setdefault(append.stream, []).append((event.turn_from, event.turn_to))
+        return found
+
     def is_full(self, limits: Limits) -> bool:
         """Whether it is to be committed before more is read."""
         return (
@@ -77,6 +90,25 @@ class Chunk:
         """Those of the keys that the sessions have already."""
         sessions = filter(None, map(self.session, streams))
         return set().union(*(known_keys(self._blob, session, keys) for session in sessions))
+
+    def withdraw(self, stream: str, taken_back: Iterable[tuple[str, str]], left: Set[str] | None) -> None:
+        """Say which turns that the session has no longer stand; as `Reading` has it."""
+        session = self.session(stream)
+        if session is None or not (taken_back or left is not None):
+            return
+        known = numbers(self._blob, session)
+        ranges = [(known[first], known.get(behind, session.turns)) for first, behind in taken_back if first in known]
+        self._withdraw(stream, [one for one in ranges if one[0] < one[1]], _TAKEN_BACK)
+        if left is not None and len(session.files) == 1 and any(key in left for key in known):
+            self._withdraw(stream, [(n, n + 1) for key, n in known.items() if key not in left], _LOST)
+
+    def _withdraw(self, stream: str, ranges: Iterable[Range], reason: str) -> None:
+        for first, end in joined(ranges):
+            session = self._sessions[stream]
+            assert session is not None
+            event = SessionTurnsWithdrawn(first, end, reason)
+            self._appends.setdefault(stream, Append(stream, [], session.version)).events.append(event)
+            self._sessions[stream] = without(session, event, session.version + 1)
 
     def add(self, stream: str, event: SessionIndexed, turns: Sequence[Turn], read_bytes: int) -> Session:
         """Put what was read of a file behind what its session has, and return that session."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["Range", "both", "joined", "minus", "size"]
+__all__ = ["Range", "both", "holds", "joined", "minus", "size"]
 
 Range = tuple[int, int]
 
@@ -12,6 +12,11 @@ Range = tuple[int, int]
 def size(ranges: Iterable[Range]) -> int:
     """How many turns."""
     return sum(end - first for first, end in ranges)
+
+
+def holds(ranges: Iterable[Range], n: int) -> bool:
+    """Whether the turn is in one of them."""
+    return any(first <= n < end for first, end in ranges)
 
 
 def both(ranges: Iterable[Range], window: Range) -> list[Range]:

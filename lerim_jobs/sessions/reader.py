@@ -49,13 +49,17 @@ Known = Callable[[str, str, set[str]], set[str]]
 class Reading(msgspec.Struct, frozen=True):
     """What one reading added: turns, numbered from 0, and all there is to say about them but their place in the session.
 
-    `read_bytes` are those of the file; `more`: it goes on behind `indexed.offset`.
+    `read_bytes` are those of the file; `more`: it goes on behind `indexed.offset`. `withdrawn` tells what was taken back of
+    what earlier readings gave: the key of the first turn that is gone, and that of the next one that is not, empty for none.
+    `left`: the keys that a file still has which was rewritten and read as a whole; None for any other.
     """
 
     turns: list[Turn]
     indexed: SessionIndexed
     read_bytes: int
     more: bool
+    withdrawn: list[tuple[str, str]] = []
+    left: frozenset[str] | None = None
 
 
 class _Part(msgspec.Struct):
@@ -82,7 +86,8 @@ def read(
     # Not through a link, and not waiting for a pipe, should somebody have put one there since the file was found.
     descriptor = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        if not mark or not _goes_on(file, found, mark):
+        rewritten = mark is not None and not _goes_on(file, found, mark)
+        if not mark or rewritten:
             mark = FileMark(found.path, host, 0, 0, 0, 0, "", {_BEGAN: ""})
         state = dict(mark.state)
         skip, began = set(state.pop(_TAIL_KEYS, ())), state.pop(_BEGAN, None)
@@ -99,7 +104,9 @@ def read(
         part.mark.state[_BEGAN] = began
     turns, indexed = _indexed(found.agent, session_id, reader, part, skip)
     indexed = msgspec.structs.replace(indexed, first_key=began or None)
-    return Reading(turns, indexed, indexed.offset - start.offset, part.more)
+    left = frozenset(piece.key for piece in part.pieces) if rewritten and not part.more else None
+    withdrawn = reader.prompts.withdrawn()
+    return Reading(turns, indexed, indexed.offset - start.offset, part.more, withdrawn, left)
 
 
 def is_unchanged(found: Found, mark: FileMark) -> bool:

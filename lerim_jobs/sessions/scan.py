@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from lerim_jobs.errors import ConflictError, RetryableError
+from lerim_jobs.log.events import SessionIndexed
 from lerim_jobs.log.projection import fold_each
 from lerim_jobs.log.store import Store
 from lerim_jobs.sessions.chunk import Chunk, Limits
@@ -86,7 +87,8 @@ class Scan:
             self._commit(chunk)
         for append in chunk.appends:
             for event in append.events:
-                self._tally.add(event)
+                if isinstance(event, SessionIndexed):
+                    self._tally.add(event)
         return at
 
     def _read_on(self, chunk: Chunk, file: Found) -> bool:
@@ -132,6 +134,7 @@ class Scan:
             event = msgspec.structs.replace(event, title=None)
         # Remembered even if the chunk is not kept: then somebody else has read the file for this session.
         self._owners[event.path] = stream
+        chunk.withdraw(stream, reading.withdrawn, reading.left)
         self._note(chunk.add(stream, event, reading.turns, reading.read_bytes))
 
     def _note(self, session: Session) -> None:

@@ -16,11 +16,22 @@ from lerim_jobs.log.events import (
     SessionReleased,
     SessionRetried,
     SessionScheduled,
+    SessionTurnsWithdrawn,
 )
 from lerim_jobs.log.projection import View
 from lerim_jobs.sessions.ranges import Range, both, joined, minus, size
 
-__all__ = ["SESSIONS", "DeadTurns", "FileMark", "SegmentMark", "Session", "file_mark", "grown", "session_stream"]
+__all__ = [
+    "SESSIONS",
+    "DeadTurns",
+    "FileMark",
+    "SegmentMark",
+    "Session",
+    "file_mark",
+    "grown",
+    "session_stream",
+    "without",
+]
 
 
 class FileMark(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -62,7 +73,8 @@ class DeadTurns(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 class Session(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A coding session. `taken_from <= n < taken_to` belong to job `taken_by`, if there is one.
 
-    Every turn is in one of three places: `dead`; waiting, which is `again` and all from `extracted_to` on; or extracted.
+    Every turn that stands is in one of three places: `dead`; waiting, which is `again` and all from `extracted_to` on; or
+    extracted. `withdrawn` turns were taken back and are kept only to be shown.
     """
 
     stream: str
@@ -79,6 +91,7 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     dead: list[DeadTurns] = []
     again: list[Range] = []
     """Turns below `extracted_to` that were dead and are to be tried again."""
+    withdrawn: list[Range] = []
     skip_reason: str | None = None
     cwd: str | None = None
     branch: str | None = None
@@ -102,7 +115,13 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     @property
     def waiting_turns(self) -> int:
         """Turns that nobody extracted or gave up yet."""
-        return size([*self.again, (self.extracted_to, max(self.extracted_to, self.turns))])
+        waiting = [*self.again, (self.extracted_to, max(self.extracted_to, self.turns))]
+        return size(_standing(waiting, self.withdrawn))
+
+    @property
+    def standing_turns(self) -> int:
+        """Turns that nobody took back."""
+        return self.turns - size(self.withdrawn)
 
     @property
     def dead_turns(self) -> int:
@@ -112,7 +131,7 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     @property
     def extracted_turns(self) -> int:
         """Turns whose memories are in the log."""
-        return self.extracted_to - self.dead_turns - size(self.again)
+        return size(_standing([(0, self.extracted_to)], self.withdrawn)) - self.dead_turns - size(self.again)
 
     @property
     def quarantined(self) -> list[DeadTurns]:
@@ -175,6 +194,8 @@ def _changes(session: Session, event: object, at_ms: int) -> dict[str, Any]:
             return {"taken_from": session.extracted_to, "taken_to": session.extracted_to, "taken_by": None}
         case SessionRetried():
             return _retried(session, (event.turn_from, event.turn_to))
+        case SessionTurnsWithdrawn():
+            return _withdrawn(session, (event.turn_from, event.turn_to))
         case SessionDropped():
             window = (event.turn_from, event.turn_to)
             return {"dead": [_dropped(one, event.reason) if _lies_in(one, window) else one for one in session.dead]}
@@ -196,7 +217,7 @@ def _settled(session: Session, turn_to: int) -> dict[str, Any]:
 def _given_up(session: Session, event: SessionQuarantined, at_ms: int) -> list[DeadTurns]:
     """Only what was waiting is lost: turns that a forced job took again stay extracted, dead ones stay as they are."""
     waiting = [*session.again, (session.extracted_to, max(session.extracted_to, event.turn_to))]
-    lost = both(waiting, _taken(session, event.turn_to))
+    lost = _standing(both(waiting, _taken(session, event.turn_to)), session.withdrawn)
     dead = [DeadTurns(first, end, event.job_id, event.stage, event.reason, at_ms) for first, end in lost]
     return sorted([*session.dead, *dead], key=lambda one: one.turn_from)
 
@@ -208,6 +229,25 @@ def _retried(session: Session, window: Range) -> dict[str, Any]:
         # Next to what is new anyway: one piece of work, not two.
         extracted_to = again.pop()[0]
     return {"dead": _without(session.dead, window), "again": again, "extracted_to": extracted_to}
+
+
+def without(session: Session, event: SessionTurnsWithdrawn, version: int) -> Session:
+    """The session after turns of it were taken back."""
+    return msgspec.structs.replace(session, version=version, **_withdrawn(session, (event.turn_from, event.turn_to)))
+
+
+def _withdrawn(session: Session, window: Range) -> dict[str, Any]:
+    return {
+        "withdrawn": joined([*session.withdrawn, window]),
+        "dead": _without(session.dead, window),
+        "again": minus(session.again, window),
+    }
+
+
+def _standing(ranges: list[Range], withdrawn: list[Range]) -> list[Range]:
+    for window in withdrawn:
+        ranges = minus(ranges, window)
+    return ranges
 
 
 def _without(dead: list[DeadTurns], window: Range) -> list[DeadTurns]:
@@ -228,7 +268,7 @@ def _dropped(one: DeadTurns, reason: str) -> DeadTurns:
 
 SESSIONS: View[Session] = View(
     name="sessions",
-    version=3,
+    version=4,
     shape=Session,
     types=(
         "SessionIndexed",
@@ -238,6 +278,7 @@ SESSIONS: View[Session] = View(
         "SessionReleased",
         "SessionRetried",
         "SessionDropped",
+        "SessionTurnsWithdrawn",
     ),
     key=lambda row: row.stream,
     apply=_apply,

@@ -13,10 +13,12 @@ import msgspec
 
 from lerim_jobs.errors import BadTranscript
 from lerim_jobs.log.events import ProposalRejected
+from lerim_jobs.log.projection import find
 from lerim_jobs.memory import wording
 from lerim_jobs.memory.proposals import Candidate
 from lerim_jobs.redaction.rewriting import REDACTIONS
 from lerim_jobs.sessions.placing import placed
+from lerim_jobs.sessions.session import SESSIONS
 from lerim_jobs.sessions.transcript import Turn
 from workers.models import extraction
 from workers.stage import Outcome, StageContext
@@ -31,7 +33,8 @@ def run(ctx: StageContext) -> Outcome:
     window = extract_window(ctx.store, plan, ctx.input["window"])
     turns = session_turns(ctx.store, plan, window.turn_from, window.turn_to) if window else []
     if window is None or not window.of(turns):
-        if ctx.store.read(REDACTIONS):
+        session = find(ctx.store, SESSIONS, plan.stream)
+        if ctx.store.read(REDACTIONS) or (session and session.withdrawn):
             # The session got shorter after its windows were planned.
             nothing = {"title": plan.title, "body": ""} if plan.at_once else {}
             return Outcome({"candidates": [], "dropped": [], "turn_from": 0, "turn_to": 0, "replayed": 0, **nothing})

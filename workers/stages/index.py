@@ -2,7 +2,8 @@
 
 Reads   the session files of this host, only their new bytes (none where `streams` names sessions to
         take again); the sessions and projects read models; how the memory files look
-Writes  while it goes on, chunk by chunk: one SessionIndexed per new or grown file or part of a large one;
+Writes  while it goes on, chunk by chunk: one SessionIndexed per new or grown file or part of a large one, and what was taken
+        back of what it had before, with the memories that nothing else proves;
         then one SessionScheduled per session taken, the stages of each; a publish for
         projects whose files were edited by hand
 Raises  ConfigError (unknown agent), ConflictError (a session was taken by another job meanwhile: decided again),
@@ -21,6 +22,7 @@ from lerim_jobs.log.events import SessionIndexed
 from lerim_jobs.log.projection import find
 from lerim_jobs.log.scan import scan
 from lerim_jobs.memory.files.survey import needs_publish
+from lerim_jobs.memory.withdrawal import archived
 from lerim_jobs.projects import active_projects
 from lerim_jobs.sessions import discovery
 from lerim_jobs.sessions.chunk import LIMITS, Chunk, Limits
@@ -73,7 +75,7 @@ def _scan(ctx: StageContext, tally: Tally, limits: Limits) -> None:
 
     def commit(chunk: Chunk) -> None:
         effects = [Effect(one.stream, one.events, one.expected) for one in chunk.appends]
-        ctx.checkpoint(effects, chunk.blobs)
+        ctx.checkpoint([*effects, *archived(ctx.store, chunk.taken_back)], chunk.blobs)
 
     files = Scan(ctx.store, tally, commit, host=ctx.host, now_ms=ctx.now_ms, limits=limits)
     files.run(found, since_ms=ctx.input.get("since_ms") or 0)

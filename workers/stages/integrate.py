@@ -36,6 +36,9 @@ def run(ctx: StageContext) -> Outcome:
     candidates = _candidates(ctx)
     memories = Memories(ctx.store, ctx.home, project_ids=[plan.project_id], embedder=ctx.embedder)
     models = ctx.models()
+    session = find(
+        ctx.store, SESSIONS, plan.stream
+    )  # before its turns: taking some back makes this attempt decide again
     turns = session_turns(ctx.store, plan)
 
     def judged(proposals: list[Proposal]) -> Verdict:
@@ -65,7 +68,9 @@ def run(ctx: StageContext) -> Outcome:
     rejected = [ProposalRejected(ctx.stage, one.action, one.title, one.reason) for one in verdict.rejected]
     if ctx.input.get("dry_run"):
         return Outcome(output, rejected=rejected)
-    return Outcome(output, _effects(ctx, verdict, turns, _ref(ctx, plan, models), memories), rejected=rejected)
+    effects = _effects(ctx, verdict, turns, _ref(ctx, plan, models), memories)
+    settled = Effect(plan.stream, [SessionExtracted(ctx.job_id, plan.turn_to)], session.version if session else 0)
+    return Outcome(output, [*effects, settled], rejected=rejected)
 
 
 def _ref(ctx: StageContext, plan: SessionPlan, models: Models) -> SessionRef:
@@ -103,9 +108,7 @@ def _effects(
             memories=memories.by_id,
         )
     )
-    session = find(ctx.store, SESSIONS, plan.stream)
-    extracted = Effect(plan.stream, [SessionExtracted(ctx.job_id, plan.turn_to)], session.version if session else 0)
-    return [*verdict.effects, *about, extracted]
+    return [*verdict.effects, *about]
 
 
 def _taken_away(ctx: StageContext, project_id: str) -> int:

@@ -49,7 +49,7 @@ def ready_sessions(ctx: StageContext, known: Mapping[str, Project]) -> tuple[lis
     settle_ms = ctx.input.get("settle_ms") or 0
     by_hand = not settle_ms or any(ctx.input.get(name) for name in ("streams", "session_id", "force"))
     for session in fold_each(ctx.store, SESSIONS):
-        if not session.human_prompts or not (session.waiting or ctx.input.get("force")):
+        if not session.human_prompts or not (session.waiting or (ctx.input.get("force") and session.standing_turns)):
             continue
         project_id = project_of(session.cwd) if session.cwd else None
         if reason := _left_because(ctx.input, session, project_id, goes_on):

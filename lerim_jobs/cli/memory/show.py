@@ -64,7 +64,8 @@ def _print_origin(origin: Origin, *, full: bool) -> None:
     for turn in origin.around:
         text = wording.text(turn.text) if full else wording.line(turn.text, limit=_TURN_CHARS)
         cut = "" if full or len(" ".join(turn.text.split())) <= _TURN_CHARS else "…"
-        print_line(f"  {'>' if turn.n == quote.turn else ' '} {turn.n:>4}  {turn.speaker}: {text}{cut}")
+        mark = "  (taken back)" if turn.n in origin.taken_back else ""
+        print_line(f"  {'>' if turn.n == quote.turn else ' '} {turn.n:>4}  {turn.speaker}: {text}{cut}{mark}")
     if origin.kept_by:
         print_line(f"  kept by    {_kept(origin.kept_by)}")
     if origin.placed_by:

@@ -70,6 +70,7 @@ from lerim_jobs.log.events.sessions import (
     SessionReleased,
     SessionRetried,
     SessionScheduled,
+    SessionTurnsWithdrawn,
 )
 
 __all__ = [
@@ -120,6 +121,7 @@ __all__ = [
     "SessionReleased",
     "SessionRetried",
     "SessionScheduled",
+    "SessionTurnsWithdrawn",
     "StageCompleted",
     "StageFailed",
     "StageQuarantined",

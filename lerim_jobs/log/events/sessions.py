@@ -15,6 +15,7 @@ __all__ = [
     "SessionReleased",
     "SessionRetried",
     "SessionScheduled",
+    "SessionTurnsWithdrawn",
 ]
 
 
@@ -98,6 +99,14 @@ class SessionDropped(Event, frozen=True):
     reason: str
 
 
+class SessionTurnsWithdrawn(Event, frozen=True):
+    """The user took the stored turns `turn_from <= n < turn_to` back: by going to an earlier point, or the file lost them."""
+
+    turn_from: int
+    turn_to: int
+    reason: str
+
+
 SessionEvent = (
     SessionIndexed
     | SessionScheduled
@@ -106,4 +115,5 @@ SessionEvent = (
     | SessionReleased
     | SessionRetried
     | SessionDropped
+    | SessionTurnsWithdrawn
 )

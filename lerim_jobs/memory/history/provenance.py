@@ -17,6 +17,7 @@ from lerim_jobs.log.projection import find
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.stored import memory_stream
+from lerim_jobs.sessions.ranges import holds
 from lerim_jobs.sessions.session import SESSIONS
 from lerim_jobs.sessions.stored import stored_turns
 from lerim_jobs.sessions.transcript import Turn, contains
@@ -55,12 +56,15 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """One quote. `around` are the turns near it, its own included; empty when the transcript is gone."""
+    """One quote. `around` are the turns near it, its own included; empty when the transcript is gone. `taken_back` are the
+    numbers of those that the user took back.
+    """
 
     quote: Quote
     around: list[Turn]
     kept_by: Call | None
     placed_by: Decision | None
+    taken_back: list[int] = []
 
 
 def origins(store: Store, memory: Memory) -> list[Origin]:
@@ -72,9 +76,12 @@ def origins(store: Store, memory: Memory) -> list[Origin]:
 def _origin(store: Store, quote: Quote, rows: Sequence[Recorded]) -> Origin:
     row = next((row for row in rows if _brought(row, quote)), None)
     kept_row, kept_quote = (row, quote) if row is None else _first_of(store, row, quote)
+    around = _around(store, quote)
+    session = find(store, SESSIONS, quote.stream) if around else None
     return Origin(
         quote=quote,
-        around=_around(store, quote),
+        around=around,
+        taken_back=[turn.n for turn in around if session and holds(session.withdrawn, turn.n)],
         kept_by=_call(store, kept_row.meta, kept_quote) if kept_row else None,
         placed_by=_decision(row) if row else None,
     )
@@ -160,6 +167,7 @@ def _as_call(row: Recorded) -> Call:
 def _around(store: Store, quote: Quote) -> list[Turn]:
     session = find(store, SESSIONS, quote.stream)
     try:
-        return stored_turns(store, session, quote.turn - _AROUND, quote.turn + _AROUND + 1) if session else []
+        around = (quote.turn - _AROUND, quote.turn + _AROUND + 1)
+        return stored_turns(store, session, *around, withdrawn=True) if session else []
     except JobsError:
         return []
