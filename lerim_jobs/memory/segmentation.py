@@ -26,7 +26,6 @@ _PAIR, _TRIPLE = 2, 3
 _RUN = re.compile(f"([{_PAIRED}]+)|([{_THREES}]+)")
 _CONTRACTED = re.compile(r"['\u2019](?=(?:t|s|re|ve|ll|d|m)\b)", re.IGNORECASE)
 _ARABIC = re.compile("[\u0621-\u064a\u0671-\u06d3]+")
-_UMLAUTS = re.compile(r"\w*[äöü]\w*")
 _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "ё": "е"})
 _DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 _ARABIC_LETTERS = str.maketrans("أإآٱىةؤئکی", "اااايهويكي")
@@ -111,16 +110,16 @@ def searchable(text: str) -> str:
     """
     if text.isascii():
         return text
-    words = [form for word in _canonical(text).translate(_PLAIN).split() for form in _indexed(word)]
-    return " ".join([*words, *_with_digraphs(text)])
+    canonical = _canonical(text)
+    words = canonical.translate(_PLAIN).split()
+    return " ".join(form for word in (*words, *_with_digraphs(canonical, words)) for form in _indexed(word))
 
 
 def sought(query: str) -> list[str]:
     """The words and grams to look for in what `searchable` gave, in order; one that is `short` is only a beginning."""
     if query.isascii():
         return _ASCII_WORD.findall(query.lower())
-    umlauts = _UMLAUTS.sub(lambda word: word[0].translate(_DIGRAPHS), _canonical(query))
-    return [_arabic(one) for one in grams(umlauts.translate(_PLAIN))]
+    return [_arabic(one) for one in grams(_canonical(query).translate(_DIGRAPHS).translate(_PLAIN))]
 
 
 def short(gram: str) -> bool:
@@ -155,10 +154,13 @@ def _indexed(word: str) -> Iterator[str]:
             yield from (run[0][-left:] for left in range(1, size))
 
 
-def _with_digraphs(text: str) -> Iterator[str]:
+def _with_digraphs(canonical: str, words: list[str]) -> list[str]:
     """German words once more as they are written without umlauts: `Schlüssel` as `schluessel`."""
-    for word in _UMLAUTS.findall(_canonical(text)):
-        yield word.translate(_DIGRAPHS).translate(_PLAIN)
+    written = canonical.translate(_DIGRAPHS)
+    if written == canonical:
+        return []
+    there = set(words)
+    return [word for word in written.translate(_PLAIN).split() if word not in there]
 
 
 def _arabic(word: str) -> str:

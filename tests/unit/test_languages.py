@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lerim_jobs.ids import slug
@@ -99,6 +99,8 @@ def test_plain_ascii_is_indexed_as_it_is() -> None:
     assert searchable(text) is text
 
 
+@example("0\u0300Ä")
+@example("Schlüs\u00adsel")
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=40))
 def test_any_text_is_found_by_itself(text: str) -> None:
     made = index(memory(text), memory("Tabs", memory_id="x"))
