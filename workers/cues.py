@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from lerim_jobs.log.events import MemoryKind
-from lerim_jobs.memory.proposals import Candidate
+from lerim_jobs.memory.proposals import Candidate, CandidateKind
 from lerim_jobs.sessions.speech import own_words
 
 __all__ = ["candidates", "completes", "corrects", "similarity", "user_sentences"]
 
-_CUES: list[tuple[MemoryKind, float, str]] = [
+_CUES: list[tuple[CandidateKind, float, str]] = [
     ("preference", 0.6, r"\b(?:i|we) (?:would )?(?:rather )?prefer\b|\bplease (?:always|never)\b"),
     ("preference", 0.55, r"^(?:and |but |so |also )?(?:always|never|don'?t ever)\b|\bfrom now on\b"),
     ("preference", 0.55, r"\b(?:we|you|i) (?:should |must )?(?:always|never) \w+"),

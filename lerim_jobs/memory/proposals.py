@@ -6,20 +6,21 @@ from typing import Literal
 
 import msgspec
 
-from lerim_jobs.log.events import MemoryKind
-
-__all__ = ["Action", "Candidate", "Proposal"]
+__all__ = ["Action", "Candidate", "CandidateKind", "Proposal"]
 
 Action = Literal["add", "update", "supersede", "merge", "consolidate", "archive", "decay", "skip"]
 
+CandidateKind = Literal["decision", "preference", "insight", "procedure", "pitfall", "friction"]
+"""Kinds of what is found in a transcript: all but the session's summary."""
+
 
 class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A memory found in a transcript window. `kind` is never `summary`; `confidence` is 0 to 1.
+    """A memory found in a transcript window. `confidence` is 0 to 1.
 
     `quote` stands word for word in the window; `turn` is the kept-turn number it was found in, said at `said_ms` by `speaker`.
     """
 
-    kind: MemoryKind
+    kind: CandidateKind
     title: str
     body: str
     confidence: float
@@ -33,25 +34,27 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
 class Proposal(msgspec.Struct, frozen=True, omit_defaults=True):
     """One wished change.
 
-    add          title, body, kind, confidence, tags, candidate (its number) or quote
+    add          candidate (its number); kind, title, body, confidence, tags where they are to be other than the candidate's
     update       memory_id, version (as read), title, body, confidence, tags, candidate
-    supersede    memory_id (no longer true), version, candidate (what is true instead)
+    supersede    memory_id (no longer true), version, candidate (what is true instead); the rest as for add
     merge        memory_id (the survivor), version, absorbs (ids), title, body, confidence, tags
     consolidate  the same for three or more that are related but not the same
     archive      memory_id, version
     decay        the same, by the formula, never by an agent
     skip         candidate; nothing happens, the reason is kept
+
+    The first three may join others with the candidate: `also` has their numbers.
     """
 
     action: Action
     reason: str = ""
     candidate: int | None = None
-    memory_id: str | None = None
-    version: int | None = None
-    absorbs: list[str] = []
-    kind: MemoryKind | None = None
+    also: list[int] = []
+    kind: CandidateKind | None = None
     title: str = ""
     body: str = ""
     confidence: float = 0.0
     tags: list[str] = []
-    quote: str = ""
+    memory_id: str | None = None
+    version: int | None = None
+    absorbs: list[str] = []

@@ -123,6 +123,7 @@ def _line(proposal: Proposal, candidates: list[Candidate], decided: Decided) -> 
         "action": proposal.action,
         "title": about or proposal.title,
         "candidate": proposal.candidate,
+        "also": proposal.also,
         "reason": proposal.reason,
         **msgspec.structs.asdict(decided),
     }

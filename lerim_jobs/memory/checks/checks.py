@@ -13,7 +13,8 @@ import msgspec
 
 from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.memory import wording
-from lerim_jobs.memory.checks.judges import JUDGES, Bench
+from lerim_jobs.memory.checks.bench import Bench
+from lerim_jobs.memory.checks.judges import JUDGES
 from lerim_jobs.memory.checks.proof import Refused, Witness
 from lerim_jobs.memory.checks.summaries import SessionRef
 from lerim_jobs.memory.memory import Memory
@@ -75,12 +76,14 @@ def check(
     taken: set[int] = set()
     for proposal in proposals:
         try:
-            _once(bench, proposal.candidate, taken)
+            for number in (proposal.candidate, *proposal.also):
+                _once(bench, number, taken)
             JUDGES[proposal.action](bench, proposal)
             decided.append(Decided(next(reversed(bench.added)) if proposal.action == "add" else proposal.memory_id))
         except Refused as no:
             rejected.append(Rejected(proposal.action, wording.line(_title_of(bench, proposal)), str(no)))
             decided.append(Decided(proposal.memory_id, str(no)))
+    rejected += [Rejected("join", wording.line(candidates[n].title), why) for n, why in bench.parted.items()]
     undecided = [one.title for number, one in enumerate(candidates) if number not in taken]
     rejected += [Rejected("none", wording.line(title), "nobody decided about it") for title in undecided]
     names = ("added", "updated", "merged", "archived", "unchanged")

@@ -2,121 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Sequence
 
 from lerim_jobs.ids import derived, slug
 from lerim_jobs.jobs.outcomes import Effect
-from lerim_jobs.log.events import Event, MemoryAdded, MemoryArchived, MemoryMerged, MemoryUpdated, Quote
+from lerim_jobs.log.events import MemoryAdded, MemoryArchived, MemoryMerged, MemoryUpdated, Quote
 from lerim_jobs.memory import wording
+from lerim_jobs.memory.checks.bench import Bench, Text
 from lerim_jobs.memory.checks.order import is_older
-from lerim_jobs.memory.checks.proof import RULES, Refused, Witness, quoted, same_quote
-from lerim_jobs.memory.checks.similarity import Said, covered, same_fact, stems, words
-from lerim_jobs.memory.checks.summaries import SessionRef
+from lerim_jobs.memory.checks.proof import RULES, Refused, same_quote
+from lerim_jobs.memory.checks.similarity import Said, covered, same_fact, stems
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.proposals import Action, Candidate, Proposal
 
-__all__ = ["JUDGES", "Bench"]
+__all__ = ["JUDGES"]
 
 _FEWEST_CONSOLIDATED = 3
 _KNOWN_WORDS = 0.5
 """At least this share of a changed text must be words of what it is made from."""
-
-
-@dataclass
-class Bench:
-    """What the judges look at, and what they have let through so far."""
-
-    candidates: Sequence[Candidate]
-    memories: Mapping[str, Memory]
-    witness: Witness
-    session: SessionRef | None
-    project_id: str
-    job_key: str
-    room: int
-    """How many memories may still be taken away."""
-    effects: dict[str, Effect] = field(default_factory=dict)
-    added: dict[str, Said] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def like(self, title: str, body: str) -> Iterator[Memory]:
-        """Active memories that share at least half of the words, roughly: worth a closer look."""
-        mine = _rough(title, body)
-        for memory, theirs in self._roughly:
-            if 2 * len(mine & theirs) >= min(len(mine), len(theirs)):
-                yield memory
-
-    @cached_property
-    def _roughly(self) -> list[tuple[Memory, frozenset[str]]]:
-        return [(one, _rough(one.title, one.body)) for one in self._kept if one.status == "active"]
-
-    @cached_property
-    def places(self) -> dict[tuple[str, int], list[Memory]]:
-        """Memories of the project, whatever became of them, by the turns that prove them; summaries aside."""
-        found: dict[tuple[str, int], list[Memory]] = {}
-        for one in self._kept:
-            for place in {(quote.stream, quote.turn) for quote in one.quotes}:
-                found.setdefault(place, []).append(one)
-        return found
-
-    @property
-    def _kept(self) -> Iterator[Memory]:
-        for one in self.memories.values():
-            if one.project_id == self.project_id and one.kind != "summary":
-                yield one
-
-    def candidate(self, proposal: Proposal) -> Candidate:
-        """The candidate a proposal is about."""
-        if proposal.candidate is None:
-            raise Refused("it names no candidate")
-        return self.candidates[proposal.candidate]
-
-    def known(self, memory_id: str | None) -> Memory:
-        """An active memory of the project that agents may change."""
-        memory = self.memories.get(memory_id or "")
-        if memory is None or memory.project_id != self.project_id:
-            raise Refused(f"there is no memory {memory_id!r} in this project")
-        if memory.status != "active":
-            raise Refused(f"{memory_id} is {memory.status}")
-        if memory.kind == "summary":
-            raise Refused(f"{memory_id} is a session's summary")
-        return memory
-
-    def current(self, proposal: Proposal) -> Memory:
-        """The memory a proposal changes, in the version it was read at."""
-        memory = self.known(proposal.memory_id)
-        if proposal.version not in (None, memory.version):
-            raise Refused(f"{memory.memory_id} changed since it was read")
-        return memory
-
-    def untouched(self, *memories: Memory) -> None:
-        """Refuse what another proposal of this run changed already."""
-        for memory in memories:
-            if f"memory-{memory.memory_id}" in self.effects:
-                raise Refused(f"{memory.memory_id} was changed by another proposal")
-
-    def take_away(self, count: int) -> None:
-        """Use up room for memories that will no longer be active."""
-        if count > self.room:
-            raise Refused(f"it takes {count} away, and only {self.room} more may be in this job (max_archived_per_job)")
-        self.room -= count
-
-    def change(self, memory: Memory, event: Event) -> None:
-        """Let one change of a stored memory through."""
-        self.untouched(memory)
-        stream = f"memory-{memory.memory_id}"
-        self.effects[stream] = Effect(stream, [event], memory.version)
-
-    def proof(self, candidate: Candidate, over: Memory | None, text: str) -> tuple[Quote, float]:
-        """The candidate's quote as it will be kept, and its confidence. Raises Refused."""
-        if self.session is None:
-            raise Refused("its quote is not in the stored transcript")
-        turn, most = self.witness.turn_of(candidate, over, text)
-        about = self.session
-        quote = quoted(turn, candidate.quote, session_id=about.session_id, stream=about.stream, agent=about.agent)
-        return quote, min(most, candidate.confidence)
 
 
 # --- one judge per action --------------------------------------------------------------------------
@@ -131,9 +34,8 @@ def supersede(bench: Bench, proposal: Proposal) -> None:
     """
     old = bench.current(proposal)
     bench.untouched(old)
-    candidate = bench.candidate(proposal)
-    quote, _ = bench.proof(candidate, old, f"{candidate.title} {candidate.body}")
-    if is_older(quote, old):
+    quotes, _ = bench.proofs(proposal, old, _wanted(bench, proposal))
+    if is_older(quotes, old):
         memory_id = _new(bench, proposal, instead_of=old)
         reason = wording.line(f"superseded by {old.memory_id}: said before it", limit=300)
         stream = f"memory-{memory_id}"
@@ -157,16 +59,15 @@ def supersede(bench: Bench, proposal: Proposal) -> None:
 def update(bench: Bench, proposal: Proposal) -> None:
     """A stored memory made more exact by a candidate, whose quote joins its proof. What was said before adds its proof alone."""
     candidate, memory = bench.candidate(proposal), bench.current(proposal)
-    title = wording.line(proposal.title or candidate.title)
-    body = wording.text(proposal.body or candidate.body)
+    title, body = wanted = _wanted(bench, proposal)
     if not title or not body:
         raise Refused("it has no title or no body")
-    quote, confidence = bench.proof(candidate, memory, f"{title} {body}")
-    if any(same_quote(quote, one) for one in memory.quotes):
+    quotes, confidence = bench.proofs(proposal, memory, wanted)
+    quotes = [quote for quote in quotes if not any(same_quote(quote, one) for one in memory.quotes)]
+    if not quotes:
         raise Refused(f"its quote is part of {memory.memory_id} already")
-    _not_gone(bench, quote)
-    _from(f"{title} {body}", _text_of(memory), f"{candidate.title} {candidate.body} {candidate.quote}")
-    if is_older(quote, memory):
+    _from(wanted, _text_of(memory), *map(_text_of_candidate, bench.about(proposal)))
+    if is_older(quotes, memory):
         title, body = memory.title, memory.body
     session = bench.session
     updated = MemoryUpdated(
@@ -175,7 +76,7 @@ def update(bench: Bench, proposal: Proposal) -> None:
         body=body,
         confidence=wording.share(proposal.confidence or max(confidence, memory.confidence)),
         tags=wording.tags([*(proposal.tags or candidate.tags), *memory.tags]),
-        quotes=[quote],
+        quotes=quotes,
         session_id=session.session_id if session else None,
         model=session.model if session else None,
         reason=wording.line(proposal.reason, limit=300),
@@ -193,7 +94,7 @@ def merge(bench: Bench, proposal: Proposal) -> None:
     bench.untouched(survivor, *absorbed)
     title, body = wording.line(proposal.title or survivor.title), wording.text(proposal.body or survivor.body)
     _may_merge(survivor, absorbed, title, body)
-    _from(f"{title} {body}", *map(_text_of, (survivor, *absorbed)))
+    _from(Text(title, body), *map(_text_of, (survivor, *absorbed)))
     bench.take_away(len(absorbed))
     reason = wording.line(proposal.reason, limit=300)
     updated = MemoryUpdated(
@@ -255,13 +156,13 @@ JUDGES: dict[Action, Callable[[Bench, Proposal], None]] = {
 # --- what the judges ask ---------------------------------------------------------------------------
 def _new(bench: Bench, proposal: Proposal, instead_of: Memory | None) -> str:
     candidate = bench.candidate(proposal)
-    title = wording.line(proposal.title or candidate.title)
-    body = wording.text(proposal.body or candidate.body)
-    quote, confidence = bench.proof(candidate, instead_of, f"{title} {body}")
+    title, body = wanted = _wanted(bench, proposal)
+    quotes, confidence = bench.proofs(proposal, instead_of, wanted)
     if not title or not body:
         raise Refused("it has no title or no body")
-    _not_gone(bench, quote)
-    if twin := _twin(bench, candidate, title, body, quote, instead_of):
+    if proposal.title or proposal.body:
+        _from(wanted, *map(_text_of_candidate, bench.about(proposal)))
+    if twin := _twin(bench, candidate, wanted, quotes[0], instead_of):
         raise Refused(f"it says the same as {twin}")
     assert bench.session is not None
     memory_id = derived(bench.project_id, candidate.kind, slug(title), bench.job_key, bench.session.stream)
@@ -276,7 +177,7 @@ def _new(bench: Bench, proposal: Proposal, instead_of: Memory | None) -> str:
         body=body,
         confidence=wording.share(min(proposal.confidence or confidence, confidence)),
         tags=wording.tags(proposal.tags or candidate.tags),
-        quotes=[quote],
+        quotes=quotes,
         session_id=bench.session.session_id,
         agent=bench.session.agent,
         model=bench.session.model,
@@ -288,14 +189,18 @@ def _new(bench: Bench, proposal: Proposal, instead_of: Memory | None) -> str:
     return memory_id
 
 
-def _twin(
-    bench: Bench, candidate: Candidate, title: str, body: str, quote: Quote, instead_of: Memory | None
-) -> str | None:
+def _wanted(bench: Bench, proposal: Proposal) -> Text:
+    """What a new memory would say: the candidate's words where the proposal has none of its own."""
+    candidate = bench.candidate(proposal)
+    return Text(wording.line(proposal.title or candidate.title), wording.text(proposal.body or candidate.body))
+
+
+def _twin(bench: Bench, candidate: Candidate, text: Text, quote: Quote, instead_of: Memory | None) -> str | None:
     """The memory, stored or added in this run, that says the same, or was made of this very sentence before.
 
     What is superseded may say the same when it is of another kind: an insight that the user made a decision.
     """
-    new = Said(title, body)
+    new = Said(*text)
     for memory_id, said in bench.added.items():
         if same_fact(new, said):
             return memory_id
@@ -304,23 +209,10 @@ def _twin(
         if made_before and any(same_quote(quote, known) for known in one.quotes):
             return one.memory_id
     other_kind = instead_of.memory_id if instead_of and instead_of.kind != candidate.kind else None
-    for one in bench.like(title, body):
+    for one in bench.like(text):
         if one.memory_id != other_kind and same_fact(new, Said(one.title, one.body)):
             return one.memory_id
     return None
-
-
-def _rough(title: str, body: str) -> frozenset[str]:
-    return words(f"{title} {body}")
-
-
-def _not_gone(bench: Bench, quote: Quote) -> None:
-    """What was archived or undone does not come back on the same sentence: only somebody can restore it, or say it again."""
-    for one in bench.places.get((quote.stream, quote.turn), ()):
-        gone = one.status in ("archived", "undone")
-        if gone and any(same_quote(quote, known) for known in one.quotes):
-            why = f" ({one.reason})" if one.reason else ""
-            raise Refused(f"the same sentence made {one.memory_id}, which is {one.status}{why}")
 
 
 def _may_merge(survivor: Memory, absorbed: Sequence[Memory], title: str, body: str) -> None:
@@ -332,11 +224,15 @@ def _may_merge(survivor: Memory, absorbed: Sequence[Memory], title: str, body: s
         raise Refused("a decision or preference takes only others of those in: a rule needs the user's words")
 
 
-def _from(text: str, *sources: str) -> None:
+def _from(text: Text, *sources: str) -> None:
     """A changed text says what it is made from; what a model adds of its own is refused."""
-    if covered(text, stems("\n".join(sources))) < _KNOWN_WORDS:
+    if covered(text.whole, stems("\n".join(sources))) < _KNOWN_WORDS:
         raise Refused("most of its words are in nothing it is made from")
 
 
 def _text_of(memory: Memory) -> str:
     return "\n".join((memory.title, memory.body, *(quote.text for quote in memory.quotes)))
+
+
+def _text_of_candidate(candidate: Candidate) -> str:
+    return "\n".join((candidate.title, candidate.body, candidate.quote))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lerim_jobs.log.events import Quote
 from lerim_jobs.memory.memory import Memory
 
@@ -13,7 +15,7 @@ def last_said_ms(memory: Memory) -> int | None:
     return max((quote.at_ms for quote in memory.quotes if quote.at_ms is not None), default=None)
 
 
-def is_older(quote: Quote, memory: Memory) -> bool:
-    """Whether the quote was said before what the memory says now. Where a time is unknown, what is read later counts as later."""
+def is_older(quotes: Iterable[Quote], memory: Memory) -> bool:
+    """Whether all were said before what the memory says now. Where a time is unknown, what is read later counts as later."""
     last = last_said_ms(memory)
-    return quote.at_ms is not None and last is not None and quote.at_ms < last
+    return last is not None and all(one.at_ms is not None and one.at_ms < last for one in quotes)
