@@ -94,6 +94,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     brief: bool = False
     """It calls no model: whoever made it ready may run it at once, whatever its queue."""
     changes_memories: bool = False
+    agent: str = ""
+    """The agent that proposes what it decides."""
     absorbs: bool = False
     """It merges memories: what it places may come from others that it merged."""
     settles_session: bool = False

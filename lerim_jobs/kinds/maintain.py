@@ -56,6 +56,7 @@ _CURATE = Stage(
     says=counted,
     decides=("decay", "proposals", "decayed"),
     changes_memories=True,
+    agent="curator",
     absorbs=True,
 )
 

@@ -183,6 +183,7 @@ _INTEGRATE = Stage(
     says=counted,
     decides=("refused", "proposals"),
     changes_memories=True,
+    agent="lead",
     settles_session=True,
 )
 

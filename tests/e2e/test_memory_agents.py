@@ -105,7 +105,7 @@ def test_memory_show_leads_to_the_sentence_the_call_and_the_decision(
         "1  assistant: Understood, point 0 is done.",
         f"extract-model (extract), {origin['kept_by']['tokens_in']} + ",
         origin["kept_by"]["span_id"],
-        "placed by  extract-model, added: nothing stored is near it",
+        "placed by  no agent, added: nothing stored is near it",
         f"lerim trace show {job_id}",
     ):
         assert part in shown, (part, shown)

@@ -318,12 +318,14 @@ def test_a_clean_up_merges_consolidates_and_archives_and_then_costs_nothing(made
     (origin, other, _) = origins(here.store, kept["c0"])
     assert origin.placed_by is not None
     assert other.placed_by is not None
-    assert (origin.placed_by.action, other.placed_by.action, other.placed_by.reason) == (
-        "added",
-        "updated",
+    merged = other.placed_by
+    assert (origin.placed_by.action, origin.placed_by.agent) == ("added", None)
+    assert (merged.action, merged.reason, merged.agent, merged.model) == (
+        "merged",
         "parts of one",
+        "curator",
+        "lead-model",
     )
-    here.run("maintain")
     calls = len(server.requests)
     _, quiet = here.run("maintain")
     assert (quiet["model_calls"], quiet["seen_before"], len(server.requests)) == (0, 2, calls)

@@ -15,7 +15,7 @@ import msgspec
 from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import ProjectCurated, ProposalRejected
 from lerim_jobs.log.projection import find
-from lerim_jobs.memory.checks.batches import batch_key, batches
+from lerim_jobs.memory.checks.batches import batch_key, batches, remaining, within
 from lerim_jobs.memory.checks.checks import Decided, check
 from lerim_jobs.memory.checks.decay import Decayed, decide
 from lerim_jobs.memory.memory import Memory
@@ -59,6 +59,7 @@ def run(ctx: StageContext) -> Outcome:
         project_id=project_id,
         job_key=ctx.job_id,
         max_archives=ctx.settings.memory.max_archived_per_job,
+        model=models.answered_by("lead"),
     )
     output: dict[str, Any] = {
         **verdict.counts,
@@ -84,7 +85,10 @@ def run(ctx: StageContext) -> Outcome:
     rejected = [ProposalRejected(ctx.stage, one.action, one.title, one.reason) for one in verdict.rejected]
     if params.get("dry_run"):
         return Outcome(output, rejected=rejected)
-    keys = [batch_key(batch) for batch in planned if batch_key(batch) in seen or batch in looked_at]
+    judged = [batch for batch in planned if batch_key(batch) in seen or batch in looked_at]
+    left = remaining([one for batch in planned for one in batch], verdict.effects)
+    again = batches(left, ctx.settings.memory.curate_batch)
+    keys = sorted({batch_key(batch) for batch in [*judged, *(one for one in again if within(one, judged))]})
     effects = verdict.effects
     if project and keys != project.curated:
         effects = [*effects, Effect(project_stream(project_id), [ProjectCurated(project_id, keys)])]

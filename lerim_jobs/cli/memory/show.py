@@ -85,7 +85,13 @@ def _kept(call: Call) -> str:
 def _placed(made: Decision) -> str:
     reason = f": {wording.line(made.reason, limit=300)}" if made.reason else ""
     where = f"; {made.stage} attempt {made.attempt}, span {made.span_id}, trace {made.trace_id}" if made.stage else ""
-    return f"{made.model or 'by hand'}, {made.action}{reason}{where}"
+    return f"{_who(made)}, {made.action}{reason}{where}"
+
+
+def _who(made: Decision) -> str:
+    if made.agent:
+        return f"the {made.agent}" + (f" ({made.model})" if made.model else "")
+    return "no agent" if made.stage and made.model else "by hand"
 
 
 def _json(origin: Origin) -> dict[str, Any]:

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import structs
 
 from lerim_jobs.ids import digest
+from lerim_jobs.jobs.outcomes import Effect
+from lerim_jobs.log.events import MemoryArchived, MemoryMerged, MemoryUpdated
 from lerim_jobs.memory.checks.similarity import overlap, stems
 from lerim_jobs.memory.memory import Memory
 
-__all__ = ["batch_key", "batches"]
+__all__ = ["batch_key", "batches", "remaining", "within"]
 
 _RARE_WORDS, _MOST_SHARING = 6, 40
 _RELATED = 0.2
@@ -36,6 +41,30 @@ def batches(memories: Sequence[Memory], size: int) -> list[list[Memory]]:
 def batch_key(batch: Sequence[Memory]) -> str:
     """Changes when any memory of the batch does, or its company."""
     return digest("\n".join(f"{one.memory_id} {one.version}" for one in batch))[:16]
+
+
+def remaining(memories: Sequence[Memory], effects: Sequence[Effect]) -> list[Memory]:
+    """What is left of active memories when the effects of a clean-up have been appended."""
+    changed = {effect.stream.removeprefix("memory-"): effect for effect in effects}
+    left = (_after(one, changed.get(one.memory_id)) for one in memories)
+    return [one for one in left if one is not None]
+
+
+def within(batch: Sequence[Memory], judged: Sequence[Sequence[Memory]]) -> bool:
+    """Whether all of it was looked at together before: what is left of such a batch needs no second look."""
+    ids = {one.memory_id for one in batch}
+    return any(ids <= {one.memory_id for one in earlier} for earlier in judged)
+
+
+def _after(memory: Memory, effect: Effect | None) -> Memory | None:
+    for event in effect.events if effect else ():
+        if isinstance(event, MemoryMerged | MemoryArchived):
+            return None
+        changes: dict[str, Any] = {"version": memory.version + 1}
+        if isinstance(event, MemoryUpdated):
+            changes |= {"title": event.title, "body": event.body, "confidence": event.confidence}
+        memory = structs.replace(memory, **changes)
+    return memory
 
 
 def _related(memories: Sequence[Memory], size: int) -> list[list[Memory]]:

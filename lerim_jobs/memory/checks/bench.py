@@ -41,6 +41,7 @@ class Bench:
     memories: Mapping[str, Memory]
     witness: Witness
     session: SessionRef | None
+    model: str | None
     project_id: str
     job_key: str
     room: int

@@ -64,13 +64,16 @@ def check(
     job_key: str,
     session_title: str = "",
     max_archives: int = MAX_ARCHIVES,
+    model: str | None = None,
 ) -> Verdict:
     """Judge proposals in order; an earlier one that passed counts for the later ones.
 
-    `max_archives` is how many memories they may take away together: archived, merged, consolidated or superseded.
+    `max_archives` is how many memories they may take away together: archived, merged, consolidated or superseded. `model`
+    is the one that proposed, where no `session` names it.
     """
     witness = Witness(turns, [session_title])
-    bench = Bench(candidates, memories, witness, session, project_id, job_key, max(0, max_archives))
+    model = session.model if session else model
+    bench = Bench(candidates, memories, witness, session, model, project_id, job_key, max(0, max_archives))
     rejected: list[Rejected] = []
     decided: list[Decided] = []
     taken: set[int] = set()

@@ -78,7 +78,7 @@ def update(bench: Bench, proposal: Proposal) -> None:
         tags=wording.tags([*(proposal.tags or candidate.tags), *memory.tags]),
         quotes=quotes,
         session_id=session.session_id if session else None,
-        model=session.model if session else None,
+        model=bench.model,
         reason=wording.line(proposal.reason, limit=300),
     )
     bench.change(memory, updated)
@@ -104,6 +104,7 @@ def merge(bench: Bench, proposal: Proposal) -> None:
         confidence=wording.share(proposal.confidence or survivor.confidence),
         tags=wording.tags(proposal.tags or survivor.tags),
         quotes=[quote for one in absorbed for quote in one.quotes],
+        model=bench.model,
         reason=reason,
     )
     bench.change(survivor, updated)
@@ -180,7 +181,7 @@ def _new(bench: Bench, proposal: Proposal, instead_of: Memory | None) -> str:
         quotes=quotes,
         session_id=bench.session.session_id,
         agent=bench.session.agent,
-        model=bench.session.model,
+        model=bench.model,
         reason=wording.line(proposal.reason, limit=300),
     )
     bench.effects[stream] = Effect(stream, [added], 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -43,10 +43,13 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What put a memory, or a quote, where it is. `span_id` is the attempt's; `action` as the event says."""
+    """What put a memory, or a quote, where it is. `span_id` is the attempt's; `agent` is the one that proposed it, and None where
+    a person did it, and where nothing had to be asked.
+    """
 
     action: str
     reason: str
+    agent: str | None
     model: str | None
     job_id: str | None
     stage: str | None
@@ -70,10 +73,10 @@ class Origin(msgspec.Struct, frozen=True):
 def origins(store: Store, memory: Memory) -> list[Origin]:
     """One for each quote of the memory, in their order."""
     rows = store.read(memory_stream(memory.memory_id))
-    return [_origin(store, quote, rows) for quote in memory.quotes]
+    return [_origin(store, memory, quote, rows) for quote in memory.quotes]
 
 
-def _origin(store: Store, quote: Quote, rows: Sequence[Recorded]) -> Origin:
+def _origin(store: Store, memory: Memory, quote: Quote, rows: Sequence[Recorded]) -> Origin:
     row = next((row for row in rows if _brought(row, quote)), None)
     kept_row, kept_quote = (row, quote) if row is None else _first_of(store, row, quote)
     around = _around(store, quote)
@@ -83,7 +86,7 @@ def _origin(store: Store, quote: Quote, rows: Sequence[Recorded]) -> Origin:
         around=around,
         taken_back=[turn.n for turn in around if session and holds(session.withdrawn, turn.n)],
         kept_by=_call(store, kept_row.meta, kept_quote) if kept_row else None,
-        placed_by=_decision(row) if row else None,
+        placed_by=_decision(store, row, proposed=memory.kind != "summary") if row else None,
     )
 
 
@@ -107,11 +110,15 @@ def _first_of(store: Store, row: Recorded, quote: Quote) -> tuple[Recorded, Quot
     return row, quote
 
 
-def _decision(row: Recorded) -> Decision:
+def _decision(store: Store, row: Recorded, *, proposed: bool) -> Decision:
     event = row.event
+    placed = known_stage(str(row.meta.get("stage", "")))
+    updated = "merged" if placed and placed.absorbs else "updated"
+    asked = proposed and placed is not None and any(_calls(store, row.meta.get("job_id"), str(row.meta.get("stage"))))
     return Decision(
-        action={"MemoryAdded": "added", "MemoryUpdated": "updated"}.get(row.type, "restored"),
+        action={"MemoryAdded": "added", "MemoryUpdated": updated}.get(row.type, "restored"),
         reason=getattr(event, "reason", ""),
+        agent=placed.agent or None if placed and asked else None,
         model=getattr(event, "model", None),
         job_id=row.meta.get("job_id"),
         stage=row.meta.get("stage"),
@@ -135,12 +142,15 @@ def _call(store: Store, meta: Mapping[str, Any], quote: Quote) -> Call | None:
     stages = [work.stages[name] for name in needs if name in work.stages]
     kept = [one.name for one in stages if _has(one.output, quote)]
     kept = kept or [one.name for one in stages if "body" in one.output]
-    calls = [
-        row
-        for row in store.read(job_stream(work.job_id))
-        if isinstance(row.event, ModelCalled) and row.event.stage in kept[:1]
-    ]
+    calls = [row for name in kept[:1] for row in _calls(store, work.job_id, name)]
     return _as_call(calls[-1]) if calls else None
+
+
+def _calls(store: Store, job_id: str | None, stage: str) -> Iterator[Recorded]:
+    """The model calls of a stage of a job, in their order."""
+    for row in store.read(job_stream(job_id)) if job_id else ():
+        if isinstance(row.event, ModelCalled) and row.event.stage == stage:
+            yield row
 
 
 def _has(output: Mapping[str, Any], quote: Quote) -> bool:
