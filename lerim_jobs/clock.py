@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from lerim_jobs import faults
 from lerim_jobs.errors import ConfigError
 
-__all__ = ["iso", "ms_from_iso", "now_ms", "now_ns", "seconds_from", "window_start_ms"]
+__all__ = ["day", "iso", "ms_from_iso", "now_ms", "now_ns", "seconds_from", "window_start_ms"]
 
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -31,6 +32,14 @@ def iso(at_ms: int | None) -> str | None:
     if at_ms is None:
         return None
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def day(at_ms: int | None) -> str:
+    """`31 Jan 2026`, in UTC as everything; empty for None."""
+    if at_ms is None:
+        return ""
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return f"{at.day} {_MONTHS[at.month - 1]} {at.year}"
 
 
 def ms_from_iso(text: str) -> int:

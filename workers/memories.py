@@ -66,7 +66,7 @@ class Memories:
             for one in self._those(self._index.quoting(stream))
             if one.status == "active" and one.kind != "summary" and any(quote.stream == stream for quote in one.quotes)
         ]
-        return sorted(mine, key=lambda one: (-one.updated_ms, one.memory_id))[:limit]
+        return sorted(mine, key=lambda one: (-one.accessed_ms, one.memory_id))[:limit]
 
     def list(self, kind: str | None, limit: int) -> list[Memory]:
         """Active memories, the newest first."""

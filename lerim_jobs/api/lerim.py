@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lerim_jobs.api.results import Context, Job, Memory, Progress, ShownMemory, Status
 from lerim_jobs.api.state import State, find_project, open_state, project_here
 from lerim_jobs.errors import BadInput
+from lerim_jobs.memory.memory import By
 from lerim_jobs.projects import active_projects
 
 if TYPE_CHECKING:
@@ -69,13 +70,15 @@ class Lerim:
         project: str | None = None,
         limit: int = 12,
         as_of: str | None = None,
+        by: By = "said",
         wait: bool = True,
         timeout_s: float | None = None,
         on_progress: Show = None,
     ) -> Job:
         """Answer from the memories of `project` (default: the one `here` is in, else all), looking at `limit` of them.
 
-        `as_of` (ISO 8601) asks about an earlier time. Raises WaitTimeout after `timeout_s`; the job goes on then.
+        `as_of` (ISO 8601) asks about an earlier day or time, `by` what had been said, or what the log had then. Raises
+        WaitTimeout after `timeout_s`; the job goes on then.
         """
         from lerim_jobs.sessions.secrets import redact
 
@@ -87,7 +90,7 @@ class Lerim:
         if as_of:
             from lerim_jobs.memory.search.asof import as_of_ms
 
-            params["as_of_ms"] = as_of_ms(as_of)
+            params |= {"as_of_ms": as_of_ms(as_of), "as_of_by": by}
         return self._run("ask", params, (), wait, timeout_s, on_progress)
 
     def sync(
@@ -175,25 +178,28 @@ class Lerim:
         kind: str | None = None,
         everything: bool = False,
         as_of: str | None = None,
+        by: By = "said",
         limit: int = 1000,
     ) -> list[Memory]:
-        """The newest change first; `everything` includes archived, merged, undone and redacted ones."""
+        """What was said last first; `everything` includes archived, merged, undone and redacted ones. `as_of` and `by` as
+        for `ask`.
+        """
         from lerim_jobs.api.memories import listed, listed_then
 
         state, most = self.state, _within("limit", limit, 1)
         if as_of:
-            return listed_then(state, project=project, kind=kind, everything=everything, as_of=as_of, limit=most)
+            return listed_then(state, project=project, kind=kind, everything=everything, as_of=as_of, by=by, limit=most)
         return listed(state, self._index, project=project, kind=kind, everything=everything, limit=most)
 
     def search(
-        self, query: str, *, project: str | None = None, as_of: str | None = None, limit: int = 20
+        self, query: str, *, project: str | None = None, as_of: str | None = None, by: By = "said", limit: int = 20
     ) -> list[Memory]:
         """Memories by their words, the best match first."""
         from lerim_jobs.api.memories import search, search_then
 
         most = _within("limit", limit, 1)
         if as_of:
-            return search_then(self.state, query, project=project, as_of=as_of, limit=most)
+            return search_then(self.state, query, project=project, as_of=as_of, by=by, limit=most)
         return search(self.state, self._index, query, project=project, limit=most)
 
     def show(self, memory_id: str) -> ShownMemory:

@@ -13,7 +13,7 @@ from lerim_jobs.clock import iso, now_ms
 from lerim_jobs.log.events import MemoryAccessed
 from lerim_jobs.log.projection import fold_all
 from lerim_jobs.memory.files.states import FileState, files_of
-from lerim_jobs.memory.memory import Memory
+from lerim_jobs.memory.memory import By, Memory
 from lerim_jobs.memory.search.index import SearchIndex, newest_memories, search_memories
 from lerim_jobs.paths import memory_dir
 from lerim_jobs.projects import PROJECTS, Project, project_stream
@@ -24,7 +24,7 @@ __all__ = ["as_shown", "context", "listed", "listed_then", "search", "search_the
 def listed(
     state: State, index: SearchIndex, *, project: str | None, kind: str | None, everything: bool, limit: int
 ) -> list[results.Memory]:
-    """The newest change first; only what is listed is loaded."""
+    """What was said last first; only what is listed is loaded."""
     index.catch_up()
     projects = _projects(state, project)
     found = newest_memories(index, state.store, project_ids=projects, kind=kind, everything=everything, limit=limit)
@@ -32,14 +32,14 @@ def listed(
 
 
 def listed_then(
-    state: State, *, project: str | None, kind: str | None, everything: bool, as_of: str, limit: int
+    state: State, *, project: str | None, kind: str | None, everything: bool, as_of: str, by: By, limit: int
 ) -> list[results.Memory]:
     """`listed`, of the memories as they were."""
     from lerim_jobs.memory.search.asof import as_of_ms, memories_at
 
-    then = memories_at(state.store, as_of_ms(as_of), project_ids=_projects(state, project)).values()
+    then = memories_at(state.store, as_of_ms(as_of), by=by, project_ids=_projects(state, project)).values()
     found = [one for one in then if (everything or one.status == "active") and kind in (None, one.kind)]
-    return as_shown(state, sorted(found, key=lambda one: (-one.updated_ms, one.memory_id))[:limit])
+    return as_shown(state, sorted(found, key=lambda one: (-one.accessed_ms, one.memory_id))[:limit])
 
 
 def search(state: State, index: SearchIndex, query: str, *, project: str | None, limit: int) -> list[results.Memory]:
@@ -49,12 +49,15 @@ def search(state: State, index: SearchIndex, query: str, *, project: str | None,
     return as_shown(state, search_memories(index, state.store, query, project_ids=projects, limit=limit))
 
 
-def search_then(state: State, query: str, *, project: str | None, as_of: str, limit: int) -> list[results.Memory]:
+def search_then(
+    state: State, query: str, *, project: str | None, as_of: str, by: By, limit: int
+) -> list[results.Memory]:
     """`search` in the memories as they were."""
     from lerim_jobs.memory.search.asof import MemoriesThen, as_of_ms
 
     projects = _projects(state, project)
-    return as_shown(state, MemoriesThen(state.store, as_of_ms(as_of), project_ids=projects).search(query, limit))
+    then = MemoriesThen(state.store, as_of_ms(as_of), by=by, project_ids=projects)
+    return as_shown(state, then.search(query, limit))
 
 
 def show(state: State, memory_id: str) -> results.ShownMemory:
@@ -112,7 +115,10 @@ def _shown(one: Memory, project: Project | None, files: Mapping[str, FileState])
         quote=one.quotes[0].text if one.quotes else None,
         path=f"{memory_dir(Path(project.path))}/{file.path}" if project and file and file.path else None,
         status=one.status,
+        superseded_by=one.superseded_by,
         updated_at=iso(one.updated_ms),
+        said_at=iso(one.said_ms),
+        kept_at=iso(one.created_ms),
         agent=one.agent,
         model=one.model,
         version=one.version,

@@ -84,7 +84,11 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """A memory as lists show it. `quote` is the first sentence that proves it, `path` its file where there is one."""
+    """A memory as lists show it. `quote` is the first sentence that proves it, `path` its file where there is one.
+
+    `said_at` is when it was last said, None where that is not known; `kept_at` and `updated_at` are when the log got it and
+    its newest change. `superseded_by` is the memory that is true instead of an archived one.
+    """
 
     memory_id: str
     kind: str
@@ -100,7 +104,10 @@ class Memory(msgspec.Struct, frozen=True):
     quote: str | None
     path: str | None
     status: str
+    superseded_by: str | None
     updated_at: str | None
+    said_at: str | None
+    kept_at: str | None
     agent: str | None
     model: str | None
     version: int

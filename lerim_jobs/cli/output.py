@@ -12,7 +12,7 @@ import msgspec
 
 from lerim_jobs.clock import ms_from_iso, now_ms
 
-__all__ = ["age", "coloured", "emit", "json_option", "note", "print_line", "table"]
+__all__ = ["age", "by_option", "coloured", "emit", "json_option", "note", "print_line", "table"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,6 +20,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 def json_option(command: F) -> F:
     """`--json`: nothing but JSON on stdout."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")(command)
+
+
+def by_option(command: F) -> F:
+    """`--by`: what an earlier time goes by."""
+    told = "What --as-of goes by: when things were said, or when they were kept."
+    return click.option("--by", default="said", show_default=True, type=click.Choice(["said", "log"]), help=told)(
+        command
+    )
 
 
 def emit(value: Any) -> None:

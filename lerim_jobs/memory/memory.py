@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, assert_never, cast
+from collections.abc import Sequence
+from typing import Any, Literal, assert_never, cast
 
 import msgspec
 
@@ -27,12 +28,18 @@ from lerim_jobs.log.scan import readable
 from lerim_jobs.sessions.transcript import REDACTED
 
 _SUPERSEDED = re.compile(r"superseded by ([0-9a-f]{16}):")
-__all__ = ["REDACTED", "Memory", "apply", "content_hash", "fold"]
+__all__ = ["REDACTED", "By", "Memory", "apply", "content_hash", "fold", "replaced_by", "said_ms"]
+
+
+By = Literal["said", "log"]
+"""What an earlier time goes by: when things were said, or when the log got them."""
 
 
 class Memory(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is known, and what proves it. `version` counts its events; `job_id`, `trace_id` and `span_id` lead to the
     model call behind the newest change an agent made.
+
+    `created_ms` and `updated_ms` are the log's times. `accessed_ms` is when it was last said, edited or restored.
     """
 
     memory_id: str
@@ -59,6 +66,22 @@ class Memory(msgspec.Struct, frozen=True, omit_defaults=True):
     span_id: str | None = None
     reason: str = ""
     by_hand: bool = False
+
+    @property
+    def said_ms(self) -> int | None:
+        """When it was last said; None where no quote has a time."""
+        return said_ms(self.quotes, self.updated_ms)
+
+    @property
+    def dated_ms(self) -> int:
+        """The time it goes by: when it was last said, or, of what nobody said at a known time, when it was kept."""
+        at_ms = self.said_ms
+        return self.created_ms if at_ms is None else at_ms
+
+    @property
+    def begun_ms(self) -> int:
+        """When it was first said, or, of what nobody said at a known time, when it was kept."""
+        return min((quote.at_ms for quote in self.quotes if quote.at_ms is not None), default=self.created_ms)
 
 
 def content_hash(memory: Memory) -> str:
@@ -108,8 +131,9 @@ def _changed(memory: Memory, event: MemoryEvent, row: Recorded) -> Memory:
         case MemoryMerged():
             return msgspec.structs.replace(memory, status="merged", merged_into=event.into, reason=event.reason)
         case MemoryArchived():
-            instead = event.superseded_by or _named(event.reason)
-            return msgspec.structs.replace(memory, status="archived", reason=event.reason, superseded_by=instead)
+            return msgspec.structs.replace(
+                memory, status="archived", reason=event.reason, superseded_by=replaced_by(event)
+            )
         case MemoryRestored():
             back: dict[str, Any] = {
                 "status": "active",
@@ -127,10 +151,22 @@ def _changed(memory: Memory, event: MemoryEvent, row: Recorded) -> Memory:
             assert_never(event)
 
 
-def _named(reason: str) -> str | None:
-    """Events of earlier versions say it in their reason alone."""
-    found = _SUPERSEDED.match(reason)
-    return found[1] if found else None
+def replaced_by(event: MemoryArchived) -> str | None:
+    """The memory that is true instead; events of earlier versions say it in their reason alone."""
+    found = _SUPERSEDED.match(event.reason)
+    return event.superseded_by or (found[1] if found else None)
+
+
+def said_ms(quotes: Sequence[Quote], at_most_ms: int) -> int | None:
+    """When the newest was said, None where no quote has a time; a clock that ran ahead says nothing of what is still to come."""
+    times = [quote.at_ms for quote in quotes if quote.at_ms is not None]
+    return min(max(times), at_most_ms) if times else None
+
+
+def _used(quotes: list[Quote], row: Recorded) -> int:
+    """When what an event brings was said; of what nobody said at a known time, when the log got it."""
+    at_ms = said_ms(quotes, row.at_ms)
+    return row.at_ms if at_ms is None else at_ms
 
 
 def _added(event: MemoryAdded, row: Recorded) -> Memory:
@@ -144,7 +180,7 @@ def _added(event: MemoryAdded, row: Recorded) -> Memory:
         version=row.version,
         created_ms=row.at_ms,
         updated_ms=row.at_ms,
-        accessed_ms=row.at_ms,
+        accessed_ms=_used(event.quotes, row),
         tags=event.tags,
         quotes=event.quotes,
         session_id=event.session_id,
@@ -188,7 +224,7 @@ def _updated(memory: Memory, event: MemoryUpdated, row: Recorded) -> Memory:
         confidence=event.confidence,
         tags=event.tags,
         quotes=[*memory.quotes, *new],
-        accessed_ms=row.at_ms,
+        accessed_ms=max(memory.accessed_ms, _used(event.quotes, row)),
         session_id=event.session_id or memory.session_id,
         model=event.model or memory.model,
         reason=event.reason,

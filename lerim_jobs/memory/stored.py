@@ -44,7 +44,7 @@ def find_ids(store: Store, beginning: str) -> list[str]:
 
 MEMORIES: View[Memory] = View(
     name="memories",
-    version=6,
+    version=7,
     shape=Memory,
     types=tuple(kind.__name__ for kind in get_args(MemoryEvent)),
     key=lambda row: row.stream.removeprefix("memory-"),

@@ -273,7 +273,7 @@ def test_words_below_the_proof_join_the_body_and_quotes_stay_what_they_are() -> 
     [(0.8, 135, False), (0.8, 136, True), (0.9, 140, False), (0.9, 141, True), (0.1, 30, False), (0.1, 31, True)],
 )
 def test_decay_follows_the_formula_to_the_day(confidence: float, days: int, archived: bool) -> None:
-    memory = msgspec.structs.replace(folded(), confidence=confidence, created_ms=0, accessed_ms=0)
+    memory = msgspec.structs.replace(folded(), confidence=confidence, updated_ms=0, accessed_ms=0)
     found = decay.decide(memory, days * 86_400_000 + 5, Decay())
     assert (found.archive, found.days) == (archived, days)
 

@@ -103,7 +103,7 @@ def test_a_list_reads_what_it_shows(store: CountingStore) -> None:
     newest = newest_memories(index, store, project_ids=["p"], limit=3)
     assert [one.memory_id for one in newest] == store.read_keys
     assert "m05" not in store.read_keys
-    everything = sorted(all_memories(store).values(), key=lambda one: (-one.updated_ms, one.memory_id))
+    everything = sorted(all_memories(store).values(), key=lambda one: (-one.accessed_ms, one.memory_id))
     assert newest_memories(index, store, limit=1000, everything=True) == everything
     assert newest_memories(index, store, kind="pitfall", limit=9) == load_memories(store, ["pitfall"])
     assert newest_memories(index, store, project_ids=["q"], kind="insight", limit=9) == []

@@ -52,7 +52,7 @@ def shown(memory: Memory) -> dict[str, object]:
         "tags": memory.tags,
         "confidence": memory.confidence,
         "quotes": [quote.text for quote in memory.quotes[-3:]],
-        "last_said": iso(max((quote.at_ms for quote in memory.quotes if quote.at_ms is not None), default=None)),
+        "last_said": iso(memory.said_ms),
         "by_hand": memory.by_hand,
     }
 

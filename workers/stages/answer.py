@@ -26,7 +26,7 @@ def run(ctx: StageContext) -> Outcome:
     memories = (
         Memories(ctx.store, ctx.home, project_ids=project_ids, embedder=ctx.embedder)
         if as_of_ms is None
-        else MemoriesThen(ctx.store, as_of_ms, project_ids=project_ids)
+        else MemoriesThen(ctx.store, as_of_ms, by=ctx.input.get("as_of_by", "log"), project_ids=project_ids)
     )
     models = ctx.models()
     answer = answerer.answer(models, ctx.input["question"], memories, limit=ctx.input.get("limit") or 12)

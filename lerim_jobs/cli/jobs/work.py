@@ -12,11 +12,12 @@ import click
 from lerim_jobs.api.lerim import Lerim
 from lerim_jobs.api.results import Job
 from lerim_jobs.cli.jobs.follow import print_asked, show_result, showing
-from lerim_jobs.cli.output import json_option, print_line
+from lerim_jobs.cli.output import by_option, json_option, print_line
 from lerim_jobs.cli.state import open_lerim
 from lerim_jobs.errors import EXIT_DONE
 from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.log.projection import fold_all
+from lerim_jobs.memory.memory import By
 from lerim_jobs.projects import active_projects
 
 __all__ = ["ask", "maintain", "sync"]
@@ -132,20 +133,22 @@ def maintain(
 @click.argument("question")
 @click.option("--limit", default=12, show_default=True, type=click.IntRange(1, 100), help="Memories to look at.")
 @click.option("--project", "name", help="Only this project. [default: the one you are in, else all]")
-@click.option("--as-of", help="From the memories as they were at this time (ISO 8601).")
+@click.option("--as-of", help="From what had been said by this day or time (ISO 8601).")
+@by_option
 @_job_options
 def ask(
     question: str,
     limit: int,
     name: str | None,
     as_of: str | None,
+    by: By,
     no_wait: bool,
     wait_timeout_s: float | None,
     as_json: bool,
 ) -> int:
     """Answer QUESTION from the memories, with citations."""
     lerim = open_lerim()
-    answer = partial(lerim.ask, question, limit=limit, project=name, as_of=as_of)
+    answer = partial(lerim.ask, question, limit=limit, project=name, as_of=as_of, by=by)
     return _run(lerim, answer, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json)
 
 

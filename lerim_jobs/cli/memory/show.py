@@ -10,7 +10,7 @@ import msgspec
 from lerim_jobs.api.results import Memory, ShownMemory
 from lerim_jobs.cli.output import emit, json_option, note, print_line
 from lerim_jobs.cli.state import open_lerim
-from lerim_jobs.clock import iso
+from lerim_jobs.clock import day, iso, ms_from_iso
 from lerim_jobs.memory import wording
 from lerim_jobs.memory.history.provenance import Call, Decision, Origin
 
@@ -50,10 +50,16 @@ def _state(one: ShownMemory) -> str:
     into = f" into {one.merged_into}" if one.merged_into else ""
     why = f" ({wording.line(one.reason, limit=300)})" if one.status != "active" and one.reason else ""
     hand = ", edited by hand" if one.by_hand else ""
+    said = f"said {_day(one.said_at)}; " if one.said_at else ""
+    changed = f"; changed {one.updated_at}" if one.updated_at != one.kept_at else ""
     return (
         f"{one.memory_id}: {one.kind}, {one.status}{into}{why}{hand}; confidence {one.confidence:.2f}; "
-        f"project {one.project}; changed {one.updated_at}{tags}"
+        f"project {one.project}; {said}kept {one.kept_at}{changed}{tags}"
     )
+
+
+def _day(at: str) -> str:
+    return day(ms_from_iso(at))
 
 
 def _print_origin(origin: Origin, *, full: bool) -> None:

@@ -85,7 +85,7 @@ def _chosen(state: State, name: str | None, everything: bool) -> tuple[list[Memo
     wanted = {"active", "archived", "merged"} if everything else {"active"}
     found = [one for one in all_memories(state.store, project_id=project_id).values() if one.status in wanted]
     names = {key: project.name for key, project in fold_all(state.store, PROJECTS).items()}
-    return sorted(found, key=lambda one: (one.created_ms, one.memory_id)), names
+    return sorted(found, key=lambda one: (one.begun_ms, one.memory_id)), names
 
 
 def _print(memories: list[Memory], projects: dict[str, str], form: str) -> None:

@@ -7,15 +7,10 @@ from collections.abc import Iterable
 from lerim_jobs.log.events import Quote
 from lerim_jobs.memory.memory import Memory
 
-__all__ = ["is_older", "last_said_ms"]
-
-
-def last_said_ms(memory: Memory) -> int | None:
-    """When the newest of a memory's quotes was said; None where no quote has a time."""
-    return max((quote.at_ms for quote in memory.quotes if quote.at_ms is not None), default=None)
+__all__ = ["is_older"]
 
 
 def is_older(quotes: Iterable[Quote], memory: Memory) -> bool:
     """Whether all were said before what the memory says now. Where a time is unknown, what is read later counts as later."""
-    last = last_said_ms(memory)
+    last = memory.said_ms
     return last is not None and all(one.at_ms is not None and one.at_ms < last for one in quotes)

@@ -62,7 +62,7 @@ class Parsed(msgspec.Struct, frozen=True):
 def default_path(memory: Memory) -> str:
     """Where the file lies below the memory folder when it is written first; the name then stays for ever."""
     folder = _FOLDERS.get(memory.kind, "learnings")
-    day = (iso(memory.created_ms) or "")[:10].replace("-", "")
+    day = (iso(memory.begun_ms) or "")[:10].replace("-", "")
     return f"{folder}/{day}-{slug(memory.title)}-{slug(memory.memory_id)[:8]}.md"
 
 
@@ -82,7 +82,7 @@ def render(memory: Memory) -> bytes:
         "confidence": memory.confidence,
         "tags": memory.tags,
         "status": memory.status,
-        "created": iso(memory.created_ms),
+        "created": iso(memory.begun_ms),
         "updated": iso(memory.updated_ms),
         "version": memory.version,
         "agent": memory.agent,

@@ -1,7 +1,8 @@
 """What a coding agent should know at the start of a session: the most useful memories as markdown, within a token budget.
 
-Preferences, decisions and pitfalls come first, because not knowing them does damage; inside a kind, what is believed most
-after decay, then what was used last. Memories are untrusted text: each is one line and cannot become anything else.
+The newest session's summary always has a line. Preferences, decisions and pitfalls come first, because not knowing them does
+damage; inside a kind, what is believed most after decay, then what was used last. Each has the day it was said. Memories are
+untrusted text: each is one line and cannot become anything else.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from lerim_jobs.clock import iso
 from lerim_jobs.config import Decay
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.checks.decay import effective
@@ -27,6 +29,7 @@ MIN_TOKENS = 100
 _DAY_MS = 86_400_000
 _AT_ONCE = 50
 _LINE_CHARS, _SHORTEST_CHARS, _NAME_CHARS, _ID_CHARS = 240, 40, 40, 8
+_SHORTEST_LINE = len("- `` 2026-01-31 ") + _ID_CHARS + _SHORTEST_CHARS
 _GROUPS = {
     "preference": ("Preferences", 1.0),
     "decision": ("Decisions", 1.0),
@@ -50,6 +53,8 @@ class Useful(msgspec.Struct, frozen=True):
     kind: str
     effective: float
     used_ms: int
+    said_ms: int
+    """When it was last said, edited or restored."""
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -73,14 +78,18 @@ def ranked(index: SearchIndex, project: Project, *, now_ms: int, settings: Decay
 
 
 def compose(store: Store, project: Project, useful: list[Useful], *, budget_tokens: int) -> Context:
-    """As many as fit, the most useful first, then grouped by kind. Never more than the budget of at least MIN_TOKENS."""
+    """The newest summary, then as many as fit, the most useful first; grouped by kind, each with the day it was said. Never more
+    than the budget of at least MIN_TOKENS.
+    """
     head = _HEAD.format(name=_one_line(project.name, _NAME_CHARS))
     room = int(budget_tokens * CHARS_PER_TOKEN) - _size(head)
     lines: dict[str, list[str]] = {}
     shown: dict[str, list[Useful]] = {}
-    for one, memory in _loaded(store, useful):
+    newest = _newest_summary(useful)
+    for one, memory in _loaded(store, [*newest, *(one for one in useful if one not in newest)]):
         heading = f"\n## {_GROUPS[one.kind][0]}\n" if one.kind not in lines else ""
-        line = _line(memory, room - _size(heading) - 1)
+        left = room - _size(heading) - 1
+        line = _line(memory, max(left // 3, _SHORTEST_LINE) if one in newest else left)
         if not line:
             break
         lines.setdefault(one.kind, []).append(line)
@@ -97,12 +106,25 @@ def tokens(text: str) -> int:
     return -int(-_size(text) // CHARS_PER_TOKEN)
 
 
+def _newest_summary(useful: list[Useful]) -> list[Useful]:
+    """It alone tells what is still open."""
+    summaries = (one for one in useful if one.kind == "summary")
+    newest = max(summaries, key=lambda one: (one.said_ms, one.memory_id), default=None)
+    return [newest] if newest else []
+
+
 def _useful(
-    memory_id: str, kind: str, confidence: float, accessed_ms: int, project: Project, now_ms: int, settings: Decay
+    memory_id: str,
+    kind: str,
+    confidence: float,
+    accessed_ms: int,
+    project: Project,
+    now_ms: int,
+    settings: Decay,
 ) -> Useful:
     used_ms = max(accessed_ms, project.accessed_ms.get(memory_id, 0))
     days = max(0, now_ms - used_ms) // _DAY_MS if settings.enabled else 0
-    return Useful(memory_id, kind, round(float(effective(confidence, days, settings)), 4), used_ms)
+    return Useful(memory_id, kind, round(float(effective(confidence, days, settings)), 4), used_ms, accessed_ms)
 
 
 def _loaded(store: Store, useful: list[Useful]) -> Iterator[tuple[Useful, Memory]]:
@@ -122,7 +144,7 @@ def _line(memory: Memory, room: int) -> str:
     """The memory on one line, cut to the room; empty where too little would be left of it."""
     title, body = _one_line(memory.title, _LINE_CHARS), _one_line(memory.body, _LINE_CHARS)
     said = body if body.casefold().startswith(title.casefold()) else f"{title}: {body}" if body else title
-    start = f"- `{_one_line(memory.memory_id, _ID_CHARS)}` "
+    start = f"- `{_one_line(memory.memory_id, _ID_CHARS)}` {(iso(memory.dated_ms) or '')[:10]} "
     text = _cut(said, min(_LINE_CHARS, room - _size(start)))
     return f"{start}{text}" if text else ""
 

@@ -99,7 +99,7 @@ class SearchIndex:
     def known(
         self, columns: Sequence[str], *, project_ids: Sequence[str] | None = None, status: str | None = None
     ) -> list[tuple[str | int | float, ...]]:
-        """Columns of all memories, the newest change first: what can be told without loading them."""
+        """Columns of all memories, what was said last first: what can be told without loading them."""
         where = ["status = ?"] if status else []
         given = [status] if status else []
         if project_ids is not None:
@@ -107,7 +107,7 @@ class SearchIndex:
             given += project_ids
         sql = f"SELECT {', '.join(columns)} FROM known {'WHERE' if where else ''} {' AND '.join(where)}"
         with self._lock:
-            return self._healing(lambda: list(self._db.execute(f"{sql} ORDER BY updated_ms DESC, memory_id", given)))
+            return self._healing(lambda: list(self._db.execute(f"{sql} ORDER BY accessed_ms DESC, memory_id", given)))
 
     def quoting(self, stream: str) -> list[str]:
         """Ids of the memories that quote a session, or once did."""
@@ -186,8 +186,8 @@ class SearchIndex:
             self._db.execute("DELETE FROM texts WHERE rowid = ?", (row,))
         self._db.execute("DELETE FROM vectors WHERE memory_id = ?", (one.memory_id,))
         (row,) = next(self._db.execute("SELECT COALESCE(MAX(row), 0) + 1 FROM known"))
-        about = (one.version, one.project_id, one.status, one.kind, one.confidence, one.updated_ms, one.accessed_ms)
-        self._db.execute("INSERT OR REPLACE INTO known VALUES(?,?,?,?,?,?,?,?,?)", (one.memory_id, row, *about))
+        about = (one.version, one.project_id, one.status, one.kind, one.confidence, one.accessed_ms)
+        self._db.execute("INSERT OR REPLACE INTO known VALUES(?,?,?,?,?,?,?,?)", (one.memory_id, row, *about))
         if one.status in _FORGOTTEN:
             return
         sources = ((stream, one.memory_id) for stream in {quote.stream for quote in one.quotes})
@@ -308,7 +308,7 @@ def newest_memories(
     everything: bool = False,
     limit: int,
 ) -> list[Memory]:
-    """Active memories, or everything that ever was one, the newest change first; only what is listed is loaded."""
+    """Active memories, or everything that ever was one, what was said last first; only what is listed is loaded."""
     status = None if everything else "active"
     rows = index.known(["memory_id", "kind"], project_ids=project_ids, status=status)
     ids = [str(memory_id) for memory_id, its_kind in rows if kind in (None, its_kind)][:limit]

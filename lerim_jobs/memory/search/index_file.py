@@ -16,14 +16,14 @@ __all__ = ["TOKENIZER_ARGUMENTS", "opened", "removed"]
 TOKENIZER_ARGUMENTS = ["unicode61", "categories", "L* N* M* Co"]
 
 _TOKENIZE = """tokenize="porter unicode61 categories 'L* N* M* Co'\""""
-_SCHEMA = 4
+_SCHEMA = 5
 _DDL = f"""
 CREATE TABLE about(position INTEGER NOT NULL, event_id TEXT NOT NULL, counted_rows INTEGER NOT NULL);
 CREATE TABLE counted(term TEXT PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE known(
   memory_id TEXT PRIMARY KEY, row INTEGER NOT NULL UNIQUE, version INTEGER NOT NULL, project_id TEXT NOT NULL,
-  status TEXT NOT NULL, kind TEXT NOT NULL, confidence REAL NOT NULL, updated_ms INTEGER NOT NULL, accessed_ms INTEGER NOT NULL);
-CREATE INDEX known_by_project ON known(project_id, status, updated_ms);
+  status TEXT NOT NULL, kind TEXT NOT NULL, confidence REAL NOT NULL, accessed_ms INTEGER NOT NULL);
+CREATE INDEX known_by_project ON known(project_id, status, accessed_ms);
 CREATE TABLE sources(stream TEXT NOT NULL, memory_id TEXT NOT NULL, PRIMARY KEY(stream, memory_id)) WITHOUT ROWID;
 CREATE TABLE vectors(memory_id TEXT PRIMARY KEY, version INTEGER NOT NULL, model TEXT NOT NULL, vector BLOB NOT NULL);
 CREATE VIRTUAL TABLE texts USING fts5({", ".join(COLUMNS)}, content='', contentless_delete=1, {_TOKENIZE});
