@@ -113,7 +113,7 @@ def _shown(one: Memory, project: Project | None, files: Mapping[str, FileState])
         trace_id=one.trace_id,
         span_id=one.span_id,
         quote=one.quotes[0].text if one.quotes else None,
-        path=f"{memory_dir(Path(project.path))}/{file.path}" if project and file and file.path else None,
+        path=f"{memory_dir(Path(project.path))}/{file.path}" if project and file and file.is_here else None,
         status=one.status,
         superseded_by=one.superseded_by,
         updated_at=iso(one.updated_ms),

@@ -130,4 +130,8 @@ def test_a4_merges_archives_and_every_decay_calculation(shared: World, model: Mo
     assert merged.attributes["lerim.absorbed"] == [known[1]]
     decays = named(spans, "decay")
     assert {span.attributes["lerim.memory_id"] for span in decays} == set(known)
-    assert all(span.attributes["lerim.decay.effective"] == span.attributes["lerim.decay.confidence"] for span in decays)
+    for span in decays:
+        confidence, days, effective = (
+            span.attributes[f"lerim.decay.{name}"] for name in ("confidence", "days", "effective")
+        )
+        assert effective == pytest.approx(confidence * (1 - days / 180))

@@ -150,7 +150,7 @@ def test_a_missing_folder_is_written_again_and_nothing_is_archived(shop: Shop) -
     assert shop.files() == before
 
 
-def test_a_branch_switch_is_nobodys_wish(shop: Shop) -> None:
+def test_a_branch_switch_is_nobodys_wish_and_nothing_is_written_into_the_branch(shop: Shop) -> None:
     head = shop.repository / ".git" / "HEAD"
     head.parent.mkdir()
     head.write_text("ref: refs/heads/main\n")
@@ -169,16 +169,17 @@ def test_a_branch_switch_is_nobodys_wish(shop: Shop) -> None:
         (shop.folder / path).unlink()
     for path, data in older.items():
         (shop.folder / path).write_bytes(data)
-    shop.publish()
-    assert shop.files() == newer
+    assert shop.publish() == {}
+    assert shop.publish() == {}
+    assert shop.files() == older
     assert [one.status for one in shop.memories.values()] == ["active", "active", "archived"]
     assert shop.memories["a"].version == 2
-    shop.path("b").unlink()
+    shop.path("a").unlink()
     assert shop.publish() == {"deleted": 1, "written": 1}
 
 
 def test_a_work_tree_of_git_is_known_by_its_own_head(shop: Shop) -> None:
-    from lerim_jobs.memory.files.survey import checkout_of
+    from lerim_jobs.git.checkout import checkout_of
 
     assert checkout_of(shop.repository) == ""
     real = shop.root / "main" / ".git" / "worktrees" / "shop"

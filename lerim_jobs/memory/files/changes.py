@@ -31,12 +31,14 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct):
-    """Found on the files of `found`; nothing is done yet.
+    """Found on the files of `found`; nothing is done yet. `is_switched`: git changed files since the last look.
 
     events   by memory id, decided at the version in `versions`
     paths    where a person put the file of a memory
     seen     digests of bytes whose words are in the log or in `events`: these may be replaced
     gone     archived memories whose file was deleted: it is not written again
+    lacking  memories whose file is not part of what git has checked out since
+    held     memories whose file is an earlier one, because git has checked that out: its path and digest
     left     memories whose files stay as they are; `beside` has those with a version of ours to put beside
     alone    paths that are nobody's or cannot be read; `same` those that say nothing new, with the published digest
     """
@@ -44,11 +46,14 @@ class Changes(msgspec.Struct):
     project_id: str
     found: Survey
     known: Known
+    is_switched: bool = False
     events: dict[str, list[Event]] = {}
     versions: dict[str, int] = {}
     paths: dict[str, str] = {}
     seen: dict[str, str] = {}
     gone: set[str] = set()
+    lacking: set[str] = set()
+    held: dict[str, tuple[str, str]] = {}
     left: set[str] = set()
     beside: dict[str, Memory] = {}
     alone: set[str] = set()

@@ -13,7 +13,7 @@ from lerim_jobs.memory.files.merging import content_of, merge, with_theirs
 from lerim_jobs.memory.files.states import FileState
 from lerim_jobs.memory.memory import Memory
 
-__all__ = ["beside", "read_edit"]
+__all__ = ["as_checked_out", "beside", "read_edit"]
 
 Wish = Literal["active", "archived"] | None
 
@@ -49,6 +49,20 @@ def read_edit(changes: Changes, state: FileState, path: str, parsed: Parsed) -> 
         if events:
             changes.add(state.memory_id, memory.version, *events)
         changes.seen[state.memory_id] = digest(changes.found.changed[path])
+
+
+def as_checked_out(changes: Changes, state: FileState, path: str, parsed: Parsed) -> bool:
+    """Whether git put the file there: words of some version of its memory, right after git changed files. It is then kept as it
+    is until the memory changes, so that git can always go back; where it lies is no wish either.
+    """
+    memory = changes.known.memory(state.memory_id) if changes.is_switched else None
+    if memory is None or memory.status in ("undone", "redacted") or state.version != state.published or state.conflict:
+        return False
+    base = _base(changes, memory, state, parsed)
+    if with_theirs(base, parsed) != content_of(base):
+        return False
+    changes.held[state.memory_id] = path, digest(changes.found.changed[path])
+    return True
 
 
 def _base(changes: Changes, memory: Memory, state: FileState, parsed: Parsed) -> Memory:

@@ -12,6 +12,7 @@ from typing import Any
 
 from lerim_jobs.clock import now_ns
 from lerim_jobs.errors import BadInput, ConflictError
+from lerim_jobs.git.checkout import checkout_of
 from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import ProjectPublished, PublishedFile
 from lerim_jobs.log.projection import find
@@ -21,7 +22,7 @@ from lerim_jobs.memory.files import looks
 from lerim_jobs.memory.files.changes import Changes, Known, Problem
 from lerim_jobs.memory.files.reading import read_changes
 from lerim_jobs.memory.files.states import file_states
-from lerim_jobs.memory.files.survey import Survey, checkout_of, survey
+from lerim_jobs.memory.files.survey import Survey, survey
 from lerim_jobs.memory.files.writing import write
 from lerim_jobs.memory.memory import Memory, fold
 from lerim_jobs.memory.stored import load_memories, memory_stream
@@ -49,10 +50,15 @@ def publish(
     path = Path(project.path)
     if not os.path.isdir(path):
         raise BadInput(f"the folder of project {project.name!r} is gone: {project.path!r}")
-    found, checkout = survey(store, project), checkout_of(path)
-    is_switched = bool(project.checkout) and checkout != project.checkout
+    checkout, found = checkout_of(path), survey(store, project)
+    # git may be at work right now: then what it changes is found by the next publish, which sees another checkout again
+    is_switched = bool(project.checkout) and {checkout, checkout_of(path)} != {project.checkout}
     changes = read_changes(
-        project.project_id, found, _known(store), keep_missing=is_switched or _is_not_checked_out(found)
+        project.project_id,
+        found,
+        _known(store),
+        is_switched=is_switched,
+        keep_missing=_is_not_checked_out(found),
     )
     states = found.states
     if changes.events:
@@ -97,7 +103,7 @@ def _told(problems: list[Problem]) -> list[dict[str, str]]:
 
 def _is_not_checked_out(found: Survey) -> bool:
     """The whole folder, or every single file of several, is gone: a fresh clone or a clean-up, nobody's wish to forget."""
-    published = sum(1 for state in found.states.values() if state.path)
+    published = sum(1 for state in found.states.values() if state.is_here)
     return not found.scan.is_there or 1 < published == len(found.missing)
 
 

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from lerim_jobs.ids import derived, digest
 from lerim_jobs.log.events import MemoryAdded, MemoryArchived, MemoryKind
 from lerim_jobs.memory.files.changes import Changes, Known
-from lerim_jobs.memory.files.edits import read_edit
+from lerim_jobs.memory.files.edits import as_checked_out, read_edit
 from lerim_jobs.memory.files.markdown import MAX_TITLE, BadFile, Parsed, one_line, parse, place
 from lerim_jobs.memory.files.survey import Survey
 
@@ -21,13 +21,17 @@ __all__ = ["new_memory", "read_changes"]
 _UNKNOWN = "no memory has the id {!r}; left alone. `lerim memory import` with this folder takes such files in"
 
 
-def read_changes(project_id: str, found: Survey, known: Known, *, keep_missing: bool) -> Changes:
-    """Compare; nothing is written. With `keep_missing` a missing file is no wish: a checkout took it away."""
-    changes = Changes(project_id, found, known)
+def read_changes(
+    project_id: str, found: Survey, known: Known, *, is_switched: bool = False, keep_missing: bool = False
+) -> Changes:
+    """Compare; nothing is written. With `is_switched` git has changed files since the last look, so that one which is missing is
+    one that the branch lacks. With `keep_missing` one that is missing is nobody's wish, and is written again.
+    """
+    changes = Changes(project_id, found, known, is_switched)
     owners = {state.path: state for state in found.states.values() if state.path}
     for path, problem in {**found.scan.odd, **found.unread}.items():
         changes.leave(path, problem, owners[path].memory_id if path in owners else None)
-    homeless = found.missing | {key for key, state in found.states.items() if not state.path}
+    homeless = found.missing | {key for key, state in found.states.items() if not state.is_here}
     strangers: list[tuple[str, Parsed]] = []
     for path, data in sorted(found.changed.items()):
         owner, parsed = owners.get(path), parse(data)
@@ -35,15 +39,18 @@ def read_changes(project_id: str, found: Survey, known: Known, *, keep_missing: 
         if isinstance(parsed, BadFile):
             changes.leave(path, f"line {parsed.line}: {parsed.problem}; left alone", owner_id)
         elif owner and parsed.memory_id == owner_id:
-            read_edit(changes, owner, path, parsed)
+            if not as_checked_out(changes, owner, path, parsed):
+                read_edit(changes, owner, path, parsed)
         elif owner and parsed.memory_id not in found.states:
             changes.leave(path, "its id was taken out or changed; left alone", owner_id)
         else:
             homeless |= {owner_id} if owner_id else set()
             strangers.append((path, parsed))
     _strangers(changes, strangers, homeless)
-    if not keep_missing:
-        _deleted(changes, homeless)
+    if is_switched:
+        changes.lacking = found.missing - changes.paths.keys() - changes.held.keys()
+    elif not keep_missing:
+        _deleted(changes, found.missing)
     return changes
 
 
@@ -75,10 +82,11 @@ def _strangers(changes: Changes, strangers: list[tuple[str, Parsed]], homeless: 
             _new(changes, path, parsed)
         elif state is None:
             changes.leave(path, _UNKNOWN.format(parsed.memory_id))
-        elif state.memory_id not in homeless or state.memory_id in changes.paths:
-            where = changes.paths.get(state.memory_id, state.path)
+        elif state.memory_id not in homeless or state.memory_id in {*changes.paths, *changes.held}:
+            held, _ = changes.held.get(state.memory_id, (state.path, ""))
+            where = changes.paths.get(state.memory_id, held)
             changes.leave(path, f"a copy: memory {state.memory_id} is in {where!r}; left alone")
-        else:
+        elif not as_checked_out(changes, state, path, parsed):
             changes.paths[state.memory_id] = path
             changes.counts["moved"] += state.path not in ("", path)
             read_edit(changes, state, path, parsed)
@@ -120,8 +128,8 @@ def _id_for(changes: Changes, path: str) -> tuple[str, bool]:
         number += 1
 
 
-def _deleted(changes: Changes, homeless: set[str]) -> None:
-    for memory_id in sorted(homeless - changes.paths.keys()):
+def _deleted(changes: Changes, missing: set[str]) -> None:
+    for memory_id in sorted(missing - changes.paths.keys()):
         state = changes.found.states[memory_id]
         if state.path and state.status == "active":
             changes.add(memory_id, state.version, MemoryArchived(memory_id, "its file was deleted"))

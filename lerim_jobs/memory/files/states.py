@@ -26,7 +26,9 @@ __all__ = ["FILES", "FileState", "file_states", "files_of"]
 
 class FileState(msgspec.Struct, frozen=True, array_like=True):
     """A memory's version and status, and its file as it was last written: `path` (empty: none), `digest`, `published`
-    (the version in it) and `conflict` (the version that lies beside it; 0: none).
+    (the newest version that any file of it had) and `conflict` (the version that lies beside it; 0: none).
+
+    A path without a digest: what git has checked out has no such file, other branches may.
     """
 
     memory_id: str
@@ -42,6 +44,23 @@ class FileState(msgspec.Struct, frozen=True, array_like=True):
     def has_file(self) -> bool:
         """Whether the memory should have a file; one that was archived before it ever had one gets none."""
         return self.status == "active" or (self.status in ("archived", "merged") and self.path != "")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its file is part of what git has checked out, or of no git."""
+        return self.path != "" and self.digest != ""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether only other branches may have its file: there it waits, and here none is written."""
+        return self.path != "" and self.digest == ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether its file is not yet what the log says."""
+        if self.is_elsewhere:
+            return not self.has_file
+        return self.version != self.published if self.has_file else self.path != ""
 
 
 def file_states(store: Store, project_id: str) -> dict[str, FileState]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from lerim_jobs.clock import now_ns
+from lerim_jobs.git.checkout import checkout_of
 from lerim_jobs.ids import digest
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.files import folder as disk
@@ -17,14 +17,12 @@ from lerim_jobs.memory.files.states import FileState, file_states
 from lerim_jobs.paths import memory_dir
 from lerim_jobs.projects import Project
 
-__all__ = ["Survey", "checkout_of", "needs_publish", "survey"]
-
-_MAX_HEAD_BYTES = 4096
+__all__ = ["Survey", "needs_publish", "survey"]
 
 
 class Survey(msgspec.Struct):
     """`changed` are the bytes of files that are not as published; `unread` why one could not be read; `missing` the ids
-    of memories whose file is surely gone. `nobodys` were read before, found to be no memory's, and look the same.
+    of memories whose file was there and is surely gone. `nobodys` were read before, found to be no memory's, and look the same.
     """
 
     folder: Path
@@ -54,34 +52,22 @@ def survey(store: Store, project: Project) -> Survey:
         _read(found, path, digests.get(path), new)
     looks.save(store, project.project_id, new, now_ns=looked_ns)
     found.missing = {
-        state.memory_id for state in found.states.values() if state.path and found.scan.knows_gone(state.path)
+        state.memory_id for state in found.states.values() if state.is_here and found.scan.knows_gone(state.path)
     }
     return found
 
 
 def needs_publish(store: Store, project: Project) -> bool:
     """Whether a publish would find anything to do: for a sync that has nothing else to do in this project."""
-    if not os.path.isdir(project.path):
+    path = Path(project.path)
+    if not path.is_dir():
         return False
+    if project.checkout and checkout_of(path) != project.checkout:
+        return True
     found = survey(store, project)
     if any(path not in found.nobodys for path in found.changed):
         return True
-    return any(
-        state.memory_id in found.missing or (state.version != state.published and (state.has_file or state.path != ""))
-        for state in found.states.values()
-    )
-
-
-def checkout_of(project: Path) -> str:
-    """What git has checked out there: a branch (`ref: refs/heads/main`) or a commit; empty without git."""
-    git = project / ".git"
-    try:
-        if git.is_file():
-            named = git.read_bytes()[:_MAX_HEAD_BYTES].decode("utf-8", "replace").removeprefix("gitdir:").strip()
-            git = Path(os.path.normpath(project / named))
-        return (git / "HEAD").read_bytes()[:_MAX_HEAD_BYTES].decode("utf-8", "replace").strip()[:200]
-    except OSError:
-        return ""
+    return any(state.memory_id in found.missing or state.waits for state in found.states.values())
 
 
 def _read(found: Survey, path: str, expected: str | None, new: dict[str, tuple[Look, str] | None]) -> None:

@@ -47,6 +47,10 @@ def write(
     next publish finds them as they are.
     """
     writer = _Writer(changes, {state.path for state in states.values()} | set(changes.paths.values()), fsync)
+    for key in changes.lacking:
+        writer.result.files.append(PublishedFile(key, states[key].path, "", states[key].published))
+    for key, (path, seen) in changes.held.items():
+        writer.result.files.append(PublishedFile(key, path, seen, states[key].published))
     stale = [key for key, state in states.items() if _is_stale(changes, state)]
     for start in range(0, len(stale), _BATCH):
         for memory in load(stale[start : start + _BATCH]):
@@ -59,9 +63,11 @@ def _is_stale(changes: Changes, state: FileState) -> bool:
     key = state.memory_id
     if key in changes.left:
         return key in changes.beside
+    if key in changes.lacking or key in changes.held:
+        return False
     if key in changes.paths or key in changes.seen or key in changes.found.missing:
         return True
-    return state.version != state.published if state.has_file else state.path != ""
+    return state.waits
 
 
 @dataclass

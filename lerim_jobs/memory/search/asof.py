@@ -1,8 +1,8 @@
 """The memories as they were at some time, folded from the log, with a full-text index of that time in memory.
 
 By what had been said: an event counts from when the words that it brings were said, so that sessions of June that are read in
-November are what was known in June. What was replaced was true until the words were said that replaced it; what was undone never
-was. What somebody did by hand, a clean-up and decay count from when it was done.
+November are what was known in June. What was replaced was true until the words were said that replaced it. What somebody did by
+hand, an undo, a clean-up and decay count from when it was done.
 By the log: an event counts from when the log got it, so that what was known in June of sessions read in November is nothing.
 """
 
@@ -15,7 +15,7 @@ from datetime import date, timedelta
 from lerim_jobs.clock import ms_from_iso, now_ms
 from lerim_jobs.errors import BadInput
 from lerim_jobs.log.codec import Recorded
-from lerim_jobs.log.events import MemoryAdded, MemoryArchived, MemoryReverted, MemoryUpdated
+from lerim_jobs.log.events import MemoryAdded, MemoryArchived, MemoryUpdated
 from lerim_jobs.log.scan import scan
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import By, Memory, apply, replaced_by, said_ms
@@ -84,8 +84,6 @@ class _Times:
             return row.at_ms if at_ms is None else at_ms
         if isinstance(event, MemoryArchived) and (instead := replaced_by(event)):
             return self.begun.get(instead, row.at_ms)
-        if isinstance(event, MemoryReverted):
-            return 0
         return row.at_ms
 
 
