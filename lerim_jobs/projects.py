@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 
 from lerim_jobs.log.codec import Recorded
@@ -9,6 +11,9 @@ from lerim_jobs.log.events import (
     MemoryAccessed,
     ProjectAdded,
     ProjectCurated,
+    ProjectEvent,
+    ProjectMoved,
+    ProjectPlaceSeen,
     ProjectPublished,
     ProjectRemoved,
 )
@@ -16,6 +21,8 @@ from lerim_jobs.log.projection import View, fold_all
 from lerim_jobs.log.store import Store
 
 __all__ = ["PROJECTS", "Project", "active_projects", "project_stream"]
+
+_MOST_PLACES = 1_000
 
 
 class Project(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,6 +38,8 @@ class Project(msgspec.Struct, frozen=True, omit_defaults=True):
     accessed_ms: dict[str, int] = {}
     curated: list[str] = []
     """Keys of the batches of memories that a clean-up has seen as they are."""
+    places: list[str] = []
+    """Folders elsewhere that are or were the project's: linked worktrees, and where it lay before it was moved."""
 
 
 def project_stream(project_id: str) -> str:
@@ -56,6 +65,12 @@ def _apply(project: Project | None, row: Recorded) -> Project | None:
     match event:
         case ProjectRemoved():
             return msgspec.structs.replace(project, removed=True, version=row.version)
+        case ProjectMoved():
+            return msgspec.structs.replace(
+                project, name=event.name, path=event.path, places=_with(project, project.path), version=row.version
+            )
+        case ProjectPlaceSeen():
+            return msgspec.structs.replace(project, places=_with(project, event.path), version=row.version)
         case ProjectPublished():
             return msgspec.structs.replace(project, checkout=event.checkout or project.checkout, version=row.version)
         case ProjectCurated():
@@ -67,11 +82,15 @@ def _apply(project: Project | None, row: Recorded) -> Project | None:
             return project
 
 
+def _with(project: Project, place: str) -> list[str]:
+    return [*(one for one in project.places if one != place), place][-_MOST_PLACES:]
+
+
 PROJECTS: View[Project] = View(
     name="projects",
-    version=3,
+    version=4,
     shape=Project,
-    types=("ProjectAdded", "ProjectRemoved", "ProjectPublished", "ProjectCurated", "MemoryAccessed"),
+    types=tuple(kind.__name__ for kind in get_args(ProjectEvent)),
     key=lambda row: row.stream.removeprefix("project-"),
     apply=_apply,
 )

@@ -114,7 +114,9 @@ def project_or_here(state: State, name: str | None) -> Project:
 
 
 def project_here(state: State) -> Project | None:
-    """The registered project `here` is in, the innermost one."""
-    here = (state.here or Path.cwd()).resolve()
-    inside = [one for one in active_projects(state.store).values() if here.is_relative_to(one.path)]
-    return max(inside, key=lambda one: len(one.path), default=None)
+    """The registered project `here` is in, the innermost one, also through a worktree of git."""
+    from lerim_jobs.sessions.projects import Folders
+
+    projects = active_projects(state.store)
+    found = Folders(projects.values()).project_of(str((state.here or Path.cwd()).resolve()))
+    return projects[found] if found else None

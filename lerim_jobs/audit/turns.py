@@ -21,7 +21,7 @@ from lerim_jobs.log.events import (
 from lerim_jobs.log.scan import scan
 from lerim_jobs.log.store import Store
 from lerim_jobs.projects import active_projects
-from lerim_jobs.sessions.projects import match
+from lerim_jobs.sessions.projects import Folders
 
 __all__ = ["account_for_turns"]
 
@@ -63,7 +63,7 @@ def account_for_turns(place: Place) -> Zero:
         elif row.stream in sessions:
             breaches += _settle(sessions[row.stream], row)
     totals: Counter[str] = Counter()
-    folders = {key: project.path for key, project in active_projects(place.store).items()}
+    folders = Folders(active_projects(place.store).values())
     for session in sessions.values():
         breaches += _sum_up(place.store, session, totals, folders)
     turns = sum(len(one.turns) for one in sessions.values())
@@ -112,7 +112,7 @@ def _answer(session: _Session, event: SessionExtracted | SessionQuarantined) -> 
     return []
 
 
-def _sum_up(store: Store, session: _Session, totals: Counter[str], folders: dict[str, str]) -> list[Breach]:
+def _sum_up(store: Store, session: _Session, totals: Counter[str], folders: Folders) -> list[Breach]:
     totals["turns_extracted"] += session.turns.count(_EXTRACTED)
     totals["turns_dead"] += session.turns.count(_DEAD)
     if taken_back := session.turns.count(_WITHDRAWN):
@@ -133,7 +133,7 @@ def _sum_up(store: Store, session: _Session, totals: Counter[str], folders: dict
             if status == "open":
                 totals["turns_waiting: taken by a job"] += waiting
                 return []
-    matched = session.cwd and match(session.cwd, folders)
+    matched = folders.project_of(session.cwd)
     totals["turns_waiting: not synced yet" if matched else "turns_waiting: no registered project"] += waiting
     return []
 

@@ -24,7 +24,7 @@ def git_folder(folder: Path) -> Path | None:
 
 
 def read_line(path: Path) -> str:
-    """The first line of a small file; empty where there is none."""
+    """The first line of a small file; empty where there is none, and of one that is not small."""
     return read_end(path, _MOST_BYTES).partition(b"\n")[0].decode("utf-8", "replace").strip()
 
 

@@ -2,7 +2,8 @@
 
 Reads   the session files of this host, only their new bytes (none where `streams` names sessions to
         take again); the sessions and projects read models; how the memory files look
-Writes  while it goes on, chunk by chunk: one SessionIndexed per new or grown file or part of a large one, and what was taken
+Writes  folders elsewhere that are a project's, when they are seen first;
+        while it goes on, chunk by chunk: one SessionIndexed per new or grown file or part of a large one, and what was taken
         back of what it had before, with the memories that nothing else proves;
         then one SessionScheduled per session taken, the stages of each; a publish for
         projects whose files were edited by hand
@@ -18,12 +19,12 @@ from typing import Any
 from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.kinds.sync import SessionPlan, after_index
-from lerim_jobs.log.events import SessionIndexed
+from lerim_jobs.log.events import ProjectPlaceSeen, SessionIndexed
 from lerim_jobs.log.projection import find
 from lerim_jobs.log.scan import scan
 from lerim_jobs.memory.files.survey import needs_publish
 from lerim_jobs.memory.withdrawal import archived
-from lerim_jobs.projects import active_projects
+from lerim_jobs.projects import active_projects, project_stream
 from lerim_jobs.sessions import discovery
 from lerim_jobs.sessions.chunk import LIMITS, Chunk, Limits
 from lerim_jobs.sessions.compaction import compact
@@ -44,7 +45,7 @@ def run(ctx: StageContext, limits: Limits = LIMITS) -> Outcome:
     if not ctx.input.get("streams"):
         _scan(ctx, tally, limits)
     known = {key: project for key, project in active_projects(ctx.store).items() if project.host == ctx.host}
-    ready, left = ready_sessions(ctx, known)
+    ready, left, places = ready_sessions(ctx, known)
     planned = plan_sessions(ctx, ready, known, left)
     plans = [plan for _, plan in planned]
     output = {
@@ -59,7 +60,8 @@ def run(ctx: StageContext, limits: Limits = LIMITS) -> Outcome:
     effects: list[Effect] = []
     if not ctx.input.get("dry_run"):
         touched = [key for key, project in known.items() if needs_publish(ctx.store, project)]
-        effects = [scheduled(ctx.job_id, *pair) for pair in planned]
+        seen = [Effect(project_stream(key), [ProjectPlaceSeen(key, place)]) for place, key in places.items()]
+        effects = [*seen, *(scheduled(ctx.job_id, *pair) for pair in planned)]
     stages = after_index(plans, host=ctx.host, params=ctx.input, touched=touched)
     return Outcome(output, effects, next_stages=stages)
 

@@ -19,7 +19,7 @@ from lerim_jobs.log.events import SessionScheduled
 from lerim_jobs.log.projection import find, fold_each
 from lerim_jobs.projects import Project
 from lerim_jobs.providers import resolve
-from lerim_jobs.sessions import projects
+from lerim_jobs.sessions.projects import Folders
 from lerim_jobs.sessions.session import SESSIONS, Session
 from lerim_jobs.sessions.stored import each_turn
 from lerim_jobs.sessions.windows import Window, cut
@@ -39,25 +39,30 @@ class Ready(msgspec.Struct, frozen=True, order=True):
     growing: bool = False
 
 
-def ready_sessions(ctx: StageContext, known: Mapping[str, Project]) -> tuple[list[Ready], Counter[str]]:
-    """Sessions to extract now, the oldest first, and why others with waiting turns are left."""
+def ready_sessions(ctx: StageContext, known: Mapping[str, Project]) -> tuple[list[Ready], Counter[str], dict[str, str]]:
+    """Sessions to extract now, the oldest first; why others with waiting turns are left; and folders that turned out to be a
+    project's, with its id.
+    """
+    places: dict[str, str] = {}
     left: Counter[str] = Counter()
     ready: list[Ready] = []
-    folders = {key: project.path for key, project in known.items()}
-    project_of = cache(lambda cwd: projects.match(cwd, folders))
+    belonging = cache(Folders(known.values()).belonging)
     goes_on = cache(ctx.store.has_stages)
     settle_ms = ctx.input.get("settle_ms") or 0
     by_hand = not settle_ms or any(ctx.input.get(name) for name in ("streams", "session_id", "force"))
     for session in fold_each(ctx.store, SESSIONS):
         if not session.human_prompts or not (session.waiting or (ctx.input.get("force") and session.standing_turns)):
             continue
-        project_id = project_of(session.cwd) if session.cwd else None
+        found = belonging(session.cwd)
+        project_id = found.project_id if found else None
         if reason := _left_because(ctx.input, session, project_id, goes_on):
             left[reason] += 1
-        elif project_id:
+        elif found and project_id:
+            if found.place:
+                places.setdefault(found.place, project_id)
             growing = not (by_hand or is_settled(session, now_ms=ctx.now_ms, settle_ms=settle_ms))
             ready.append(Ready(session.last_ms or 0, session.stream, session.version, project_id, growing))
-    return sorted(ready), left
+    return sorted(ready), left, places
 
 
 def plan_sessions(

@@ -11,6 +11,8 @@ __all__ = [
     "ProjectAdded",
     "ProjectCurated",
     "ProjectEvent",
+    "ProjectMoved",
+    "ProjectPlaceSeen",
     "ProjectPublished",
     "ProjectRemoved",
     "PublishedFile",
@@ -30,6 +32,21 @@ class ProjectRemoved(Event, frozen=True):
     """The folder is no longer synced; its memories stay."""
 
     project_id: str
+
+
+class ProjectMoved(Event, frozen=True):
+    """The project's folder is another one now, with all that belonged to it; sessions of the old one are still the project's."""
+
+    project_id: str
+    name: str
+    path: str
+
+
+class ProjectPlaceSeen(Event, frozen=True):
+    """A folder elsewhere is the project's, such as a linked worktree of git: remembered, because it may be gone tomorrow."""
+
+    project_id: str
+    path: str
 
 
 class PublishedFile(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,4 +85,6 @@ class MemoryAccessed(Event, frozen=True):
     memory_ids: list[str]
 
 
-ProjectEvent = ProjectAdded | ProjectRemoved | ProjectPublished | ProjectCurated | MemoryAccessed
+ProjectEvent = (
+    ProjectAdded | ProjectRemoved | ProjectMoved | ProjectPlaceSeen | ProjectPublished | ProjectCurated | MemoryAccessed
+)

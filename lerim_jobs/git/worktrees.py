@@ -1,0 +1,65 @@
+"""Which repository a folder belongs to, also through linked worktrees, and which worktrees a repository has had."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from lerim_jobs.git.files import read_line
+
+__all__ = ["WorkTree", "linked", "work_tree"]
+
+_MOST_UP = 64
+_MOST_LINKED = 2_000
+
+
+class WorkTree(NamedTuple):
+    """A folder with files of a repository. `common` is the repository's own folder, one for all of its worktrees; both are real
+    paths.
+    """
+
+    root: str
+    common: str
+
+
+def work_tree(folder: str) -> WorkTree | None:
+    """The innermost one that a folder lies in, also one that is gone below a folder that is not; None outside of git."""
+    path = Path(folder)
+    for above in [path, *path.parents][:_MOST_UP]:
+        git = above / ".git"
+        if git.is_dir():
+            return WorkTree(os.path.realpath(above), os.path.realpath(git))
+        if (line := read_line(git)).startswith("gitdir:"):
+            return _linked_at(above, line.removeprefix("gitdir:").strip())
+    return None
+
+
+def linked(common: str) -> list[str]:
+    """Roots of the linked worktrees that the repository knows; git keeps some time those whose folder is gone."""
+    folder = Path(common) / "worktrees"
+    try:
+        names = sorted(os.listdir(folder))[:_MOST_LINKED]
+    except OSError:
+        return []
+    found = (_named(folder / name) for name in names)
+    return [os.path.dirname(git) for git in found if git and os.path.isabs(git)]
+
+
+def _linked_at(root: Path, named: str) -> WorkTree:
+    """What a `.git` file leads to. It may say anything: a linked worktree's repository must know it as well; else the folder is
+    taken for a repository of its own, as a submodule is.
+    """
+    gitdir = Path(os.path.normpath(root / named))
+    own = WorkTree(os.path.realpath(root), os.path.realpath(gitdir))
+    common = read_line(gitdir / "commondir")
+    back = _named(gitdir)
+    if not common or not back or os.path.realpath(back) != os.path.realpath(root / ".git"):
+        return own
+    return WorkTree(own.root, os.path.realpath(gitdir / common))
+
+
+def _named(gitdir: Path) -> str:
+    """The `.git` file that a worktree's entry in its repository names; newer versions of git may write it relative."""
+    named = read_line(gitdir / "gitdir")
+    return os.path.normpath(gitdir / named) if named and "\0" not in named else ""
