@@ -16,6 +16,7 @@ from lerim_jobs.paths import Home, home, project_config
 from lerim_jobs.settings import (
     ROLES,
     Agent,
+    AgentSetting,
     Budget,
     Decay,
     Memory,
@@ -35,6 +36,7 @@ from lerim_jobs.settings import (
 __all__ = [
     "ROLES",
     "Agent",
+    "AgentSetting",
     "Budget",
     "Decay",
     "Memory",

@@ -9,6 +9,7 @@ import msgspec
 __all__ = [
     "ROLES",
     "Agent",
+    "AgentSetting",
     "Budget",
     "Decay",
     "Memory",
@@ -182,10 +183,14 @@ class Queue(Section, frozen=True):
 
 
 class Agent(Section, frozen=True):
-    """Where one coding agent keeps its sessions; `enabled = false` leaves it out."""
+    """Where one coding agent keeps its sessions, in one folder or several; `enabled = false` leaves it out."""
 
-    path: str = ""
+    path: str | list[str] = ""
     enabled: bool = True
+
+
+AgentSetting = str | list[str] | Agent
+"""A folder, several, or a table."""
 
 
 class Decay(Section, frozen=True):
@@ -242,7 +247,7 @@ class Settings(Section, frozen=True):
     tracing: Tracing = Tracing()
     schedule: Schedule = Schedule()
     queue: Queue = Queue()
-    agents: dict[str, str | Agent] = {}
+    agents: dict[str, AgentSetting] = {}
     decay: Decay = Decay()
     memory: Memory = Memory()
     search: Search = Search()

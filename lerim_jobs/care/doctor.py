@@ -21,7 +21,7 @@ from lerim_jobs.clock import iso, now_ms
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import ConfigError, JobsError, QueueUnavailable
 from lerim_jobs.jobs.pausing import ready_in
-from lerim_jobs.log.events import ProjectAdded, ProjectRemoved
+from lerim_jobs.log.events import ProjectAdded, ProjectMoved, ProjectRemoved
 from lerim_jobs.log.scan import scan, unreadable
 from lerim_jobs.log.sqlite import SAFE_SQLITE, SCHEMA_VERSION, SqliteStore
 from lerim_jobs.log.store import StageRow, Store
@@ -262,9 +262,9 @@ def _agents(patient: _Patient) -> Iterator[Finding]:
 
     folders = discovery.roots(patient.env, patient.settings.agents)
     for name, given in patient.settings.agents.items():
-        enabled = isinstance(given, str) or given.enabled
-        if enabled and name not in folders:
-            yield Finding("agents", "problem", f"{name}: its folder does not exist", f"lerim connect {name} PATH")
+        if missing := discovery.missing(patient.env, name, given):
+            what = f"{name}: {', '.join(map(str, missing))} does not exist"
+            yield Finding("agents", "problem", what, f"lerim connect {name} PATH")
     found, unread = discovery.scan(folders)
     for name, paths in folders.items():
         count = sum(one.agent == name for one in found)
@@ -284,7 +284,8 @@ def _projects(patient: _Patient) -> Iterator[Finding]:
     projects = [one for one in _registered(patient.store) if one.host == host_name()]
     for one in projects:
         if not Path(one.path).is_dir():
-            what, step = f"{one.name}: {one.path} is gone", f"lerim project remove {one.name}"
+            step = f"lerim project move {one.name} NEW_PATH (or: lerim project remove {one.name})"
+            what = f"{one.name}: {one.path} is gone"
             yield Finding("projects", "problem", what, step)
         elif not os.access(one.path, os.W_OK):
             yield Finding("projects", "problem", f"{one.name}: {one.path} cannot be written", f"ls -ld '{one.path}'")
@@ -297,9 +298,11 @@ def _projects(patient: _Patient) -> Iterator[Finding]:
 def _registered(store: SqliteStore) -> list[ProjectAdded]:
     """From the events: asking the read model would write what it has not seen yet."""
     known: dict[str, ProjectAdded] = {}
-    for event in (row.event for row in scan(store, ("ProjectAdded", "ProjectRemoved"))):
+    for event in (row.event for row in scan(store, ("ProjectAdded", "ProjectMoved", "ProjectRemoved"))):
         if isinstance(event, ProjectAdded):
             known[event.project_id] = event
+        elif isinstance(event, ProjectMoved) and (one := known.get(event.project_id)):
+            known[event.project_id] = msgspec.structs.replace(one, name=event.name, path=event.path)
         elif isinstance(event, ProjectRemoved):
             known.pop(event.project_id, None)
     return list(known.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from lerim_jobs.errors import ConfigError
@@ -12,12 +13,15 @@ from lerim_jobs.machine import whole_file
 __all__ = ["set_agent"]
 
 
-def set_agent(path: Path, agent: str, folder: str, *, enabled: bool) -> None:
-    """Write `agents.<agent>`; the file is replaced whole. Raises ConfigError for a file that cannot be changed safely."""
+def set_agent(path: Path, agent: str, folders: Sequence[str], *, enabled: bool) -> None:
+    """Write `agents.<agent>`, without folders for its usual ones; the file is replaced whole. Raises ConfigError for a file that
+    cannot be changed safely.
+    """
     text = path.read_text("utf-8") if path.exists() else ""
-    line = f"{agent} = {{ path = {_quoted(folder)}, enabled = {'true' if enabled else 'false'} }}"
+    written = _quoted(folders[0]) if len(folders) == 1 else f"[{', '.join(map(_quoted, folders))}]" if folders else '""'
+    line = f"{agent} = {{ path = {written}, enabled = {'true' if enabled else 'false'} }}"
     changed = _with_line(text, agent, line)
-    wanted = {"path": folder, "enabled": enabled}
+    wanted = {"path": folders[0] if len(folders) == 1 else list(folders) or "", "enabled": enabled}
     try:
         before, after = tomllib.loads(text), tomllib.loads(changed)
     except tomllib.TOMLDecodeError as exc:

@@ -16,7 +16,7 @@ def git_folder(folder: Path) -> Path | None:
     """The `.git` folder of the repository, or of the linked worktree, that a folder lies in; None outside of git."""
     for above in [folder, *folder.parents][:_MOST_UP]:
         git = above / ".git"
-        if git.is_dir():
+        if os.path.isdir(git):
             return git
         if (line := read_line(git)) and line.startswith("gitdir:"):
             return Path(os.path.normpath(above / line.removeprefix("gitdir:").strip()))

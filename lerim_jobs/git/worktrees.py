@@ -28,7 +28,7 @@ def work_tree(folder: str) -> WorkTree | None:
     path = Path(folder)
     for above in [path, *path.parents][:_MOST_UP]:
         git = above / ".git"
-        if git.is_dir():
+        if os.path.isdir(git):
             return WorkTree(os.path.realpath(above), os.path.realpath(git))
         if (line := read_line(git)).startswith("gitdir:"):
             return _linked_at(above, line.removeprefix("gitdir:").strip())
@@ -51,7 +51,7 @@ def _linked_at(root: Path, named: str) -> WorkTree:
     taken for a repository of its own, as a submodule is.
     """
     gitdir = Path(os.path.normpath(root / named))
-    own = WorkTree(os.path.realpath(root), os.path.realpath(gitdir))
+    own = WorkTree(os.path.realpath(root), os.path.realpath(root / ".git"))
     common = read_line(gitdir / "commondir")
     back = _named(gitdir)
     if not common or not back or os.path.realpath(back) != os.path.realpath(root / ".git"):

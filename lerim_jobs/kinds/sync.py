@@ -116,6 +116,7 @@ def _result(done: Done) -> dict[str, Any]:
         },
         "skipped_reasons": index.get("skipped_reasons", {}),
         "left": index.get("left", {}),
+        "gone": index.get("gone", []),
         "taken": index.get("taken", 0),
         "windows": index.get("windows", 0),
         "candidates": extracted.get("candidates", 0),

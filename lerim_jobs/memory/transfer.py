@@ -124,7 +124,7 @@ def _wanted(
         return None
     if known or store.read(memory_stream(memory_id)):
         result.different += 1
-        where = "with other words" if known else "in another project"
+        where = "with other words" if known else "in another project (`lerim project move` if that one lies here now)"
         result.problems.append({"path": one.where, "problem": f"memory {memory_id} is known {where}: that one stays"})
         return None
     added = MemoryAdded(

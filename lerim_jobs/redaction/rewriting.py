@@ -31,6 +31,8 @@ _BLOBS = ("blob", "answer_blob", "output_blob")
 # Names of places: without them nothing is found any more, so a pattern that matches one is told, not obeyed.
 _PLACES = {
     "ProjectAdded": frozenset({"name", "path"}),
+    "ProjectMoved": frozenset({"name", "path"}),
+    "ProjectPlaceSeen": frozenset({"path"}),
     "SessionIndexed": frozenset({"path", "cwd"}),
     "ProjectPublished": frozenset({"path"}),
 }

@@ -47,18 +47,19 @@ class LineReader(Protocol):
 
 
 class AgentSpec(msgspec.Struct, frozen=True):
-    """Where an agent keeps its sessions: `home_variable` names a folder, else `default` below the home folder.
+    """Where an agent keeps its sessions: `home_variable` names a folder, or several with commas between; `defaults` are below
+    the home folder, of which those are read that exist.
 
     `folders` below it are read when one of them exists, else the folder itself.
     """
 
     reader: Callable[..., LineReader]
     home_variable: str
-    default: str
+    defaults: tuple[str, ...]
     folders: tuple[str, ...]
 
 
 AGENTS: dict[str, AgentSpec] = {
-    "claude_code": AgentSpec(ClaudeReader, "CLAUDE_CONFIG_DIR", ".claude", ("projects",)),
-    "codex": AgentSpec(CodexReader, "CODEX_HOME", ".codex", ("sessions", "archived_sessions")),
+    "claude_code": AgentSpec(ClaudeReader, "CLAUDE_CONFIG_DIR", (".claude", ".config/claude"), ("projects",)),
+    "codex": AgentSpec(CodexReader, "CODEX_HOME", (".codex",), ("sessions", "archived_sessions")),
 }

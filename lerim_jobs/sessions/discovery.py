@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from lerim_jobs.config import Agent
+from lerim_jobs.config import Agent, AgentSetting
 from lerim_jobs.errors import ConfigError
 from lerim_jobs.sessions.agents import AGENTS
 
-__all__ = ["Found", "Unread", "roots", "scan"]
+__all__ = ["Found", "Unread", "missing", "named", "roots", "scan"]
 
 _ENDING = ".jsonl"
 _MAX_DEPTH = 12
@@ -37,8 +37,8 @@ class Unread(msgspec.Struct, frozen=True):
     reason: str
 
 
-def roots(env: Mapping[str, str], configured: Mapping[str, str | Agent]) -> dict[str, list[Path]]:
-    """The folders to read, by agent. Without configuration every known agent's usual folder that exists.
+def roots(env: Mapping[str, str], configured: Mapping[str, AgentSetting]) -> dict[str, list[Path]]:
+    """The folders to read, by agent. Without configuration every known agent's usual folders that exist.
 
     Raises ConfigError for an agent nobody knows how to read.
     """
@@ -50,9 +50,8 @@ def roots(env: Mapping[str, str], configured: Mapping[str, str | Agent]) -> dict
         given = configured.get(name)
         if isinstance(given, Agent) and not given.enabled:
             continue
-        path = given.path if isinstance(given, Agent) else given
-        folders = _folders(name, env, path or "")
-        if folders:
+        places = named(env, name, given)
+        if folders := _once(folder for place in places for folder in _below(name, place, is_given=bool(_given(given)))):
             found[name] = folders
     return found
 
@@ -70,15 +69,43 @@ def scan(places: Mapping[str, list[Path]]) -> tuple[list[Found], list[Unread]]:
     return list(found.values()), list(unread.values())
 
 
-def _folders(name: str, env: Mapping[str, str], path: str) -> list[Path]:
+def named(env: Mapping[str, str], name: str, given: AgentSetting | None) -> list[Path]:
+    """The agent's folders as the settings, else its variable, else its habit names them, whether they exist or not."""
     spec = AGENTS[name]
     home = Path(env.get("HOME") or Path.home())
-    base = Path(path or env.get(spec.home_variable) or home / spec.default)
-    base = home / str(base)[2:] if str(base).startswith("~/") else base
-    usual = [base / folder for folder in spec.folders if (base / folder).is_dir()]
-    if usual:
-        return usual
-    return [base] if path and base.is_dir() else []
+    paths = _given(given) or _several(env.get(spec.home_variable, "")) or list(spec.defaults)
+    return [home / path.removeprefix("~/") for path in paths]
+
+
+def missing(env: Mapping[str, str], name: str, given: AgentSetting | None) -> list[Path]:
+    """Folders that somebody named and that do not exist; of the usual ones one is enough."""
+    if isinstance(given, Agent) and not given.enabled:
+        return []
+    places = named(env, name, given)
+    lost = [place for place in places if not place.is_dir()]
+    return lost if _given(given) or len(lost) == len(places) else []
+
+
+def _given(given: AgentSetting | None) -> list[str]:
+    path = given.path if isinstance(given, Agent) else given
+    return [one for one in ([path] if isinstance(path, str) else path or []) if one]
+
+
+def _several(value: str) -> list[str]:
+    """A folder, or several with commas between; a comma in the name of one that exists is its own."""
+    if not value or os.path.isdir(value):
+        return [value] if value else []
+    return [one.strip() for one in value.split(",") if one.strip()]
+
+
+def _below(name: str, base: Path, *, is_given: bool) -> list[Path]:
+    usual = [base / folder for folder in AGENTS[name].folders if (base / folder).is_dir()]
+    return usual or ([base] if is_given and base.is_dir() else [])
+
+
+def _once(folders: Iterable[Path]) -> list[Path]:
+    """Without those that are another one by another name."""
+    return list({os.path.realpath(folder): folder for folder in reversed(list(folders))}.values())[::-1]
 
 
 def _look(

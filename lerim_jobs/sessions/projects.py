@@ -58,15 +58,14 @@ class Folders:
         if inside and not _contains(os.path.realpath(self._paths[inside]), tree.root):
             return None
         below = os.path.relpath(os.path.realpath(cwd), tree.root)
-        best: tuple[int, str, str] | None = None
+        best: tuple[int, bool, str, str] = (-1, False, "", "")
         for key, (its_tree, its_place) in self._places_in_git.items():
             if its_tree.common == tree.common and _contains(its_place, below):
-                best = max(
-                    best or (-1, "", ""), (0 if its_place == "." else len(PurePath(its_place).parts), key, its_place)
-                )
-        if best is None or best[1] == inside:
+                best = max(best, (len(PurePath(its_place).parts), its_tree.root == tree.root, key, its_place))
+        *_, found, its_place = best
+        if found in ("", inside):
             return None
-        return self._at(best[1], os.path.normpath(os.path.join(tree.root, best[2])))
+        return self._at(found, os.path.normpath(os.path.join(tree.root, its_place)))
 
     def _at(self, project_id: str, place: str) -> Belonging:
         return Belonging(project_id, None if place in self._projects[project_id].places else place)

@@ -257,10 +257,10 @@ def test_a_settings_file_is_changed_safely_or_not_at_all(tmp_path: Path, before:
     path.write_text(before, "utf-8")
     if not fine:
         with pytest.raises(ConfigError):
-            set_agent(path, "codex", '/a "b"\n', enabled=True)
+            set_agent(path, "codex", ['/a "b"\n'], enabled=True)
         assert path.read_text("utf-8") == before
         return
-    set_agent(path, "codex", '/a "b"\n', enabled=True)
+    set_agent(path, "codex", ['/a "b"\n'], enabled=True)
     settings = config.load({"LERIM_HOME": str(tmp_path)})
     assert settings.agents["codex"] == Agent('/a "b"\n', enabled=True)
     assert set(settings.agents) == {"codex", *(["claude_code"] if "/c" in before else [])}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,10 @@ import pytest
 from lerim_jobs.git.checkout import checkout_of
 from lerim_jobs.log.events import MemoryArchived, MemoryRedacted, MemoryUpdated
 from lerim_jobs.memory.files.survey import needs_publish
+from tests.git import git, needs_git
 from tests.projects import Shop
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+pytestmark = needs_git
 
 
 class Repository:
@@ -28,11 +28,7 @@ class Repository:
         self.commit("start")
 
     def git(self, *arguments: str) -> str:
-        who = {f"GIT_{one}_{what}": "a@b.c" for one in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.root), "GIT_CONFIG_NOSYSTEM": "1", **who}
-        done = subprocess.run(["git", *arguments], cwd=self.root, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return git(self.root, *arguments)
 
     def commit(self, message: str) -> None:
         self.git("add", "-A")

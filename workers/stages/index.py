@@ -22,9 +22,10 @@ from lerim_jobs.kinds.sync import SessionPlan, after_index
 from lerim_jobs.log.events import ProjectPlaceSeen, SessionIndexed
 from lerim_jobs.log.projection import find
 from lerim_jobs.log.scan import scan
+from lerim_jobs.memory.files.moved import is_gone, moved_to
 from lerim_jobs.memory.files.survey import needs_publish
 from lerim_jobs.memory.withdrawal import archived
-from lerim_jobs.projects import active_projects, project_stream
+from lerim_jobs.projects import Project, active_projects, project_stream
 from lerim_jobs.sessions import discovery
 from lerim_jobs.sessions.chunk import LIMITS, Chunk, Limits
 from lerim_jobs.sessions.compaction import compact
@@ -54,6 +55,8 @@ def run(ctx: StageContext, limits: Limits = LIMITS) -> Outcome:
         "windows": sum(plan.windows for plan in plans),
         "left": dict(sorted(left.items())),
     }
+    if gone := [one for one in known.values() if is_gone(one)]:
+        output["gone"] = [_gone(ctx, one) for one in gone]
     if ctx.input.get("estimate"):
         return Outcome({**output, "estimate": _estimate(ctx, plans)})
     touched: list[str] = []
@@ -64,6 +67,12 @@ def run(ctx: StageContext, limits: Limits = LIMITS) -> Outcome:
         effects = [*seen, *(scheduled(ctx.job_id, *pair) for pair in planned)]
     stages = after_index(plans, host=ctx.host, params=ctx.input, touched=touched)
     return Outcome(output, effects, next_stages=stages)
+
+
+def _gone(ctx: StageContext, project: Project) -> dict[str, Any]:
+    """A project whose folder is not there, and where it seems to be now."""
+    now = moved_to(ctx.store, project)
+    return {"name": project.name, "path": project.path, "moved_to": str(now) if now else None}
 
 
 def _scan(ctx: StageContext, tally: Tally, limits: Limits) -> None:

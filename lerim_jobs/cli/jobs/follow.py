@@ -96,8 +96,7 @@ def _print_counts(job: Job) -> None:
         reasons = {**result.get("skipped_reasons", {}), **result.get("left", {})}
         for reason, count in reasons.items():
             print_line(f"  {count} x {reason}")
-    for one in result.get("files", {}).get("problems", ()):
-        print_line(f"  {one['path']}: {one['problem']}")
+    _print_problems(result)
     for one in result.get("proposals", ()) if result.get("dry_run") else ():
         print_line(f"  {one['action']}: {one['title']} ({one['reason']})")
     if result.get("dry_run"):
@@ -110,6 +109,15 @@ def _print_counts(job: Job) -> None:
         print_line(f"Models: {_spent(result)}")
     if job.error:
         note(f"{job.kind} {job.status}: {job.error}")
+
+
+def _print_problems(result: dict[str, Any]) -> None:
+    """What a person should look at."""
+    for one in result.get("gone", ()):
+        print_line(f"  the folder of project {one['name']!r} is gone: {one['path']}")
+        print_line(f"    if it was moved: lerim project move {one['name']} {one['moved_to'] or 'NEW_PATH'}")
+    for one in result.get("files", {}).get("problems", ()):
+        print_line(f"  {one['path']}: {one['problem']}")
 
 
 def _print_plan(proposals: Iterable[dict[str, Any]]) -> None:

@@ -18,11 +18,11 @@ __all__ = ["connect"]
 
 @click.command()
 @click.argument("agent", required=False)
-@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--off", is_flag=True, help="Do not read this agent's sessions.")
 @json_option
-def connect(agent: str | None, path: Path | None, off: bool, as_json: bool) -> None:
-    """Show which agents' sessions are read; with AGENT read them, from PATH instead of the usual folder.
+def connect(agent: str | None, paths: tuple[Path, ...], off: bool, as_json: bool) -> None:
+    """Show which agents' sessions are read; with AGENT read them, from each PATH instead of the usual folders.
 
     Without an [agents] table in the settings every known agent is read. The first AGENT that is connected writes the table:
     those that are read now stay in it.
@@ -35,17 +35,17 @@ def connect(agent: str | None, path: Path | None, off: bool, as_json: bool) -> N
         return
     if agent not in AGENTS:
         raise BadInput(f"there is no agent {agent!r}; there are {', '.join(AGENTS)}")
-    if path is not None:
-        path = path.expanduser().absolute()
-        if not path.is_dir():
-            raise BadInput(f"{str(path)!r} is not a folder")
-    _write(state, agent, str(path) if path else "", enabled=not off)
+    folders = [path.expanduser().absolute() for path in paths]
+    for folder in folders:
+        if not folder.is_dir():
+            raise BadInput(f"{str(folder)!r} is not a folder")
+    _write(state, agent, [str(folder) for folder in folders], enabled=not off)
     state = open_state()
     note(f"Written to {state.home.config}. Running workers read it after `lerim down && lerim up`.")
     _show(state, as_json)
 
 
-def _write(state: State, agent: str, path: str, *, enabled: bool) -> None:
+def _write(state: State, agent: str, folders: list[str], *, enabled: bool) -> None:
     from lerim_jobs.care.settings_file import set_agent
     from lerim_jobs.sessions import discovery
 
@@ -54,11 +54,12 @@ def _write(state: State, agent: str, path: str, *, enabled: bool) -> None:
         # An [agents] table leaves out what it does not name, so what is read now must be named in it.
         for name in discovery.roots(state.env, old):
             if name != agent:
-                set_agent(state.home.config, name, "", enabled=True)
-    elif not path and agent in old:
+                set_agent(state.home.config, name, [], enabled=True)
+    elif not folders and agent in old:
         given = old[agent]
         path = given.path if isinstance(given, Agent) else given
-    set_agent(state.home.config, agent, path, enabled=enabled)
+        folders = [one for one in ([path] if isinstance(path, str) else path) if one]
+    set_agent(state.home.config, agent, folders, enabled=enabled)
 
 
 def _show(state: State, as_json: bool) -> None:

@@ -7,15 +7,17 @@ from pathlib import Path
 import click
 
 from lerim_jobs import ids
-from lerim_jobs.api.state import find_project
+from lerim_jobs.api.state import State, find_project
 from lerim_jobs.cli.output import emit, json_option, note, print_line, table
 from lerim_jobs.cli.state import open_state
 from lerim_jobs.errors import BadInput
-from lerim_jobs.log.events import ProjectAdded, ProjectRemoved
-from lerim_jobs.log.projection import find
+from lerim_jobs.log.events import ProjectAdded, ProjectMoved, ProjectRemoved
+from lerim_jobs.log.projection import fold_all
+from lerim_jobs.log.store import Store
 from lerim_jobs.machine.identity import host_name
+from lerim_jobs.memory.files.moved import is_gone, moved_here
 from lerim_jobs.paths import memory_dir
-from lerim_jobs.projects import PROJECTS, active_projects, project_stream
+from lerim_jobs.projects import PROJECTS, Project, active_projects, project_stream
 
 __all__ = ["init", "project"]
 
@@ -88,26 +90,53 @@ def project() -> None:
 @click.option("--name", help="How it is called. [default: the folder's name]")
 @json_option
 def add(path: str, name: str | None, as_json: bool) -> None:
-    """Register the folder PATH. Its memories will lie in PATH/.lerim/memory."""
-    folder = Path(path).expanduser().resolve()
-    if not folder.is_dir():
-        raise BadInput(f"{str(folder)!r} is not a folder")
+    """Register the folder PATH. Its memories will lie in PATH/.lerim/memory.
+
+    A folder with the memories of a project that is gone is that project, moved: they go along.
+    """
+    folder = _folder(path)
     state = open_state()
-    project_id = ids.derived("project", host_name(), str(folder))
-    known = find(state.store, PROJECTS, project_id)
-    already = known is not None and not known.removed and name in (None, known.name)
-    called = name or (
-        known.name if known else _free_name(folder, {one.name for one in active_projects(state.store).values()})
-    )
+    here = [one for one in active_projects(state.store).values() if one.host == host_name()]
+    known = next((one for one in here if one.path == str(folder)), None)
+    if known is None and (moved := moved_here(state.store, folder, here)):
+        _move(state, moved, folder, name, as_json=as_json)
+        return
+    already = known is not None and name in (None, known.name)
+    earlier = known or _removed(state.store, folder)
+    project_id = earlier.project_id if earlier else _new_id(state.store, folder)
+    called = name or (earlier.name if earlier else _free_name(folder, _names(state.store)))
     if not already:
         event = ProjectAdded(project_id, called, str(folder), host_name())
-        state.store.append(project_stream(project_id), [event], expected=known.version if known else 0)
-    about = {"project_id": project_id, "name": called, "path": str(folder), "already": already}
+        state.store.append(project_stream(project_id), [event], expected=earlier.version if earlier else 0)
+    about = {"project_id": project_id, "name": called, "path": str(folder), "already": already, "moved_from": None}
     if as_json:
         emit(about)
     else:
         print_line(f"Project {called!r} {'was registered before' if already else 'is registered'}: {folder}")
         print_line(f"Memories: {memory_dir(folder)}")
+
+
+@project.command()
+@click.argument("name")
+@click.argument("path")
+@click.option("--name", "new_name", help="How it is called from now on. [default: the folder's name if it was before]")
+@json_option
+def move(name: str, path: str, new_name: str | None, as_json: bool) -> None:
+    """Say that the folder of the project NAME (or its old folder) is PATH now. Its memories and sessions go along.
+
+    Sessions of the old folder are still the project's. Moving it back undoes it.
+    """
+    folder = _folder(path)
+    state = open_state()
+    one = find_project(state, name)
+    if one.host != host_name():
+        raise BadInput(f"project {one.name!r} lies on {one.host}: move it there")
+    other = next((two for two in active_projects(state.store).values() if two.path == str(folder)), None)
+    if other and other.project_id != one.project_id:
+        raise BadInput(f"{str(folder)!r} is the project {other.name!r}: `lerim project remove {other.name}` first")
+    if other is None and not is_gone(one):
+        raise BadInput(f"{one.path!r} is still there: move the folder first, or register the new one as well")
+    _move(state, one, folder, new_name, as_json=as_json)
 
 
 @project.command("list")
@@ -117,9 +146,13 @@ def list_projects(as_json: bool) -> None:
     projects = list(active_projects(open_state().store).values())
     if as_json:
         for one in projects:
-            emit({"project_id": one.project_id, "name": one.name, "path": one.path, "host": one.host})
+            about = {"project_id": one.project_id, "name": one.name, "path": one.path, "host": one.host}
+            emit({**about, "gone": _is_gone_here(one), "places": one.places})
         return
-    rows = [(one.name, one.path, one.project_id) for one in projects]
+    rows = [
+        (one.name, f"{one.path} (gone: `lerim project move`)" if _is_gone_here(one) else one.path, one.project_id)
+        for one in projects
+    ]
     table(("name", "path", "id"), rows, empty="No project is registered: `lerim project add PATH`.")
 
 
@@ -135,6 +168,51 @@ def remove(name: str, as_json: bool) -> None:
         emit({"project_id": one.project_id, "name": one.name, "removed": True})
     else:
         note(f"Project {one.name!r} is no longer synced. Its memories stay in {memory_dir(Path(one.path))}.")
+
+
+def _move(state: State, one: Project, folder: Path, name: str | None, *, as_json: bool) -> None:
+    renamed = _free_name(folder, _names(state.store) - {one.name}) if one.name == Path(one.path).name else one.name
+    called, before = name or renamed, one.path
+    if (called, before) != (one.name, str(folder)):
+        event = ProjectMoved(one.project_id, called, str(folder))
+        state.store.append(project_stream(one.project_id), [event], expected=one.version)
+    if as_json:
+        about = {"project_id": one.project_id, "name": called, "path": str(folder), "already": before == str(folder)}
+        emit({**about, "moved_from": before})
+        return
+    print_line(f"Project {one.name!r} was moved: from {before} to {folder}")
+    if called != one.name:
+        print_line(f"It is called {called!r} from now on.")
+    print_line(f"Memories: {memory_dir(folder)}")
+
+
+def _folder(path: str) -> Path:
+    folder = Path(path).expanduser().resolve()
+    if not folder.is_dir():
+        raise BadInput(f"{str(folder)!r} is not a folder")
+    return folder
+
+
+def _removed(store: Store, folder: Path) -> Project | None:
+    """A project of this folder that was removed: it is the same one again."""
+    known = fold_all(store, PROJECTS).values()
+    return next((one for one in known if one.removed and (one.path, one.host) == (str(folder), host_name())), None)
+
+
+def _new_id(store: Store, folder: Path) -> str:
+    """Derived from the folder; the id of one that lay here before it was moved is taken."""
+    known, number = fold_all(store, PROJECTS), 0
+    while (found := ids.derived("project", host_name(), str(folder), *([str(number)] if number else []))) in known:
+        number += 1
+    return found
+
+
+def _names(store: Store) -> set[str]:
+    return {one.name for one in active_projects(store).values()}
+
+
+def _is_gone_here(one: Project) -> bool:
+    return one.host == host_name() and is_gone(one)
 
 
 def _free_name(folder: Path, taken: set[str]) -> str:

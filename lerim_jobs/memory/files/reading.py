@@ -18,6 +18,7 @@ from lerim_jobs.memory.files.survey import Survey
 
 __all__ = ["new_memory", "read_changes"]
 
+_OTHERS = "memory {!r} belongs to another project; left alone. If that project lies here now: `lerim project move`"
 _UNKNOWN = "no memory has the id {!r}; left alone. `lerim memory import` with this folder takes such files in"
 
 
@@ -81,7 +82,8 @@ def _strangers(changes: Changes, strangers: list[tuple[str, Parsed]], homeless: 
         if parsed.memory_id is None:
             _new(changes, path, parsed)
         elif state is None:
-            changes.leave(path, _UNKNOWN.format(parsed.memory_id))
+            problem = _OTHERS if changes.known.is_taken(parsed.memory_id) else _UNKNOWN
+            changes.leave(path, problem.format(parsed.memory_id))
         elif state.memory_id not in homeless or state.memory_id in {*changes.paths, *changes.held}:
             held, _ = changes.held.get(state.memory_id, (state.path, ""))
             where = changes.paths.get(state.memory_id, held)
