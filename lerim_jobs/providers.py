@@ -20,6 +20,7 @@ __all__ = [
     "ProviderSpec",
     "RoleChoice",
     "check_models",
+    "is_demo",
     "ollama_models",
     "resolve",
 ]
@@ -76,6 +77,14 @@ def resolve(settings: Settings, env: Mapping[str, str]) -> dict[RoleName, RoleCh
     found = next((name for name, spec in PROVIDERS.items() if spec.key_variable and env.get(spec.key_variable)), "")
     here = _ollama_address(settings, env)
     return {name: _role_choice(name, settings, settings.roles.get(name), found, here) for name in ROLES}
+
+
+def is_demo(settings: Settings, env: Mapping[str, str]) -> bool:
+    """Whether what a sync finds would be found by the offline model. False where no model is known: others will say it."""
+    try:
+        return resolve(settings, env)["extract"].model.provider == OFFLINE
+    except ConfigError:
+        return False
 
 
 def check_models(settings: Settings, env: Mapping[str, str]) -> dict[RoleName, RoleChoice]:

@@ -12,13 +12,14 @@ import click
 from lerim_jobs.api.lerim import Lerim
 from lerim_jobs.api.results import Job
 from lerim_jobs.cli.jobs.follow import print_asked, show_result, showing
-from lerim_jobs.cli.output import by_option, json_option, print_line
+from lerim_jobs.cli.output import by_option, json_option, note, print_line
 from lerim_jobs.cli.state import open_lerim
 from lerim_jobs.errors import EXIT_DONE
 from lerim_jobs.jobs.line import JOBS
 from lerim_jobs.log.projection import fold_all
 from lerim_jobs.memory.memory import By
 from lerim_jobs.projects import active_projects
+from lerim_jobs.providers import is_demo
 
 __all__ = ["ask", "maintain", "sync"]
 
@@ -48,7 +49,7 @@ def _job_options(command: F) -> F:
 @click.option(
     "--estimate", is_flag=True, help="Show sessions, tokens and cost of this sync; nothing is called or kept."
 )
-@click.option("--yes", is_flag=True, help="Do not ask before the first sync.")
+@click.option("--yes", is_flag=True, help="Do not ask before the first sync, nor before the offline model writes.")
 @_job_options
 def sync(
     agent: str | None,
@@ -80,6 +81,8 @@ def sync(
         force=force,
         dry_run=dry_run,
     )
+    if not (yes or dry_run or estimate) and not _demo_is_wanted(lerim, asks=not (as_json or no_wait)):
+        return EXIT_DONE
     asks = not (yes or as_json or no_wait or dry_run) and sys.stdin.isatty() and _is_first_sync(lerim)
     if estimate or asks:
         with showing() as show:
@@ -90,6 +93,17 @@ def sync(
         if job.result["estimate"]["sessions"] and not click.confirm("This is the first sync. Start it?", default=True):
             return EXIT_DONE
     return _run(lerim, look, no_wait=no_wait, timeout_s=wait_timeout_s, as_json=as_json)
+
+
+def _demo_is_wanted(lerim: Lerim, *, asks: bool) -> bool:
+    """The offline model is a toy: before it writes into somebody's repository, he is asked, or told where he cannot be asked."""
+    names = [one.name for one in active_projects(lerim.state.store).values()]
+    if not names or not is_demo(lerim.state.settings, lerim.state.env):
+        return True
+    note("The offline model is for demos only: it finds what a few rules find, and misses most of what was decided.")
+    if not (asks and sys.stdin.isatty()):
+        return True
+    return click.confirm(f"Write what it finds into {', '.join(names)}?", default=False)
 
 
 def _is_first_sync(lerim: Lerim) -> bool:

@@ -18,6 +18,7 @@ from lerim_jobs.machine.identity import host_name
 from lerim_jobs.memory.files.moved import is_gone, moved_here
 from lerim_jobs.paths import memory_dir
 from lerim_jobs.projects import PROJECTS, Project, active_projects, project_stream
+from lerim_jobs.providers import is_demo
 
 __all__ = ["init", "project"]
 
@@ -60,12 +61,24 @@ def init(yes: bool, as_json: bool) -> None:
     found, _ = discovery.scan({name: [Path(path) for path in paths] for name, paths in folders.items()})
     sessions = {name: sum(one.agent == name for one in found) for name in folders}
     if as_json:
-        emit({"home": str(state.home.root), "created_config": created, "agents": folders, "sessions": sessions})
+        emit(
+            {
+                "home": str(state.home.root),
+                "created_config": created,
+                "agents": folders,
+                "sessions": sessions,
+                "demo_only": is_demo(state.settings, state.env),
+            }
+        )
         return
     print_line(f"State folder: {state.home.root}")
     print_line(f"Settings:     {state.home.config}{' (new)' if created else ''}")
     for name, count in sessions.items():
         print_line(f"{name}: {count} session files in {', '.join(folders[name])}")
+    if is_demo(state.settings, state.env):
+        print_line(
+            "Model:        offline, demo only: it finds what a few rules find. A key belongs into the .env beside them."
+        )
     if not folders:
         print_line(
             "No coding agent's sessions were found in their usual folders; [agents] in the settings names others."
