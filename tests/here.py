@@ -10,6 +10,7 @@ from typing import Any
 
 from lerim_jobs import config, ids
 from lerim_jobs.jobs import job as jobs
+from lerim_jobs.jobs.cancelling import cancel
 from lerim_jobs.jobs.request import request_job
 from lerim_jobs.log.events import Event, JobKind, JobRequested, ProjectAdded
 from lerim_jobs.log.sqlite import SqliteStore
@@ -78,6 +79,14 @@ class Here:
 
     def run(self, kind: JobKind, **params: Any) -> tuple[str, dict[str, Any]]:
         """A job to its end: its id and result."""
+        job_id = self._asked(kind, params)
+        while self.due:
+            self.runner.run_hint(*self._next())
+        finished = jobs.load(self.store, job_id).finished
+        assert finished, [row.event for row in self.store.read(f"job-{job_id}")][-3:]
+        return job_id, {**finished.result, "status": finished.status}
+
+    def _asked(self, kind: JobKind, params: dict[str, Any]) -> str:
         self.numbers += 1
         job_id = f"{kind}-{self.numbers}"
         trace_id = ids.trace_id()
@@ -93,11 +102,17 @@ class Here:
             sampled=self.sampled,
         )
         self._send(request_job(self.store, job_id, event, projects=[PROJECT]).freed)
-        while self.due:
+        return job_id
+
+    def cancelled(self, kind: JobKind, *, before: str, **params: Any) -> str:
+        """A job that is cancelled when only stages of this family are left to run: its id."""
+        job_id = self._asked(kind, params)
+        while any(not stage.startswith(before) for _, stage in self.due):
+            self.due.sort(key=lambda one: one[1].startswith(before))
             self.runner.run_hint(*self._next())
-        finished = jobs.load(self.store, job_id).finished
-        assert finished, [row.event for row in self.store.read(f"job-{job_id}")][-3:]
-        return job_id, {**finished.result, "status": finished.status}
+        self.due.clear()
+        cancel(self.store, job_id)
+        return job_id
 
     def sync(self, **params: Any) -> dict[str, Any]:
         """A sync's result."""

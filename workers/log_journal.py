@@ -30,7 +30,9 @@ _TRY_AGAIN_S = 0.25
 
 
 class LogJournal:
-    """Answers of one stage, keyed by (job, stage, request hash, occurrence): all its attempts share them."""
+    """Answers of one stage, keyed by (job, stage, request hash, occurrence): all its attempts share them. `earlier` looks for
+    what another job has paid for; its answers are no calls of this one.
+    """
 
     def __init__(
         self,
@@ -41,8 +43,9 @@ class LogJournal:
         project_id: str | None,
         caps_now: Callable[[], Settings],
         meta: Mapping[str, Any],
+        earlier: Callable[[str], bytes | None] = lambda key: None,
     ) -> None:
-        self._store, self._claim, self._caps = store, claim, caps_now
+        self._store, self._claim, self._caps, self._earlier = store, claim, caps_now, earlier
         self._about: dict[str, Any] = {
             "stage": claim.stage,
             "attempt": claim.attempt,
@@ -56,8 +59,9 @@ class LogJournal:
 
     def find(self, request_hash: str, occurrence: int) -> bytes | None:
         """The stored answer to exactly this request, or None."""
-        blob_hash = self._store.doc(journal_view(self._claim.job_id), self._key(request_hash, occurrence))
-        return self._store.blob(blob_hash.decode()) if blob_hash else None
+        key = self._key(request_hash, occurrence)
+        blob_hash = self._store.doc(journal_view(self._claim.job_id), key)
+        return self._store.blob(blob_hash.decode()) if blob_hash else self._earlier(key)
 
     def admit(self, wish: Mapping[str, Any], request_hash: str, occurrence: int) -> str | float:
         """Reserve for a call and return the reservation's key, or the seconds to wait. Raises Parked.

@@ -14,6 +14,7 @@ from lerim_jobs import config, faults
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import ClaimLost
 from lerim_jobs.jobs import outcomes
+from lerim_jobs.jobs.given_back import GivenBack
 from lerim_jobs.jobs.loading import Beginning, beginning, outputs_before
 from lerim_jobs.kinds import stage_of
 from lerim_jobs.kinds.kind import project_of, session_of
@@ -94,6 +95,10 @@ class Workshop:
     _settings: dict[tuple[str, Any], Settings] = field(default_factory=dict)
     _begun: OrderedDict[str, Beginning] = field(default_factory=OrderedDict)
 
+    @cached_property
+    def _given_back(self) -> GivenBack:
+        return GivenBack(self.store)
+
     def request(self, job_id: str) -> JobRequested:
         """How the job was asked for. Raises BadInput."""
         return self._beginning(job_id).request
@@ -156,9 +161,15 @@ class Workshop:
             project_id=work.project_id,
             caps_now=self.caps,
             meta=work.meta,
+            earlier=self._earlier(work),
         )
         include_content = work.request.include_content
         return Models(settings=settings, env=self._env(work), journal=journal, include_content=include_content)
+
+    def _earlier(self, work: Work) -> Callable[[str], bytes | None]:
+        """What jobs that gave the stage's session back have paid for."""
+        stream, job_id = session_of(work.input).get("stream"), work.claim.job_id
+        return lambda key: self._given_back.find(stream, key, job_id=job_id) if stream else None
 
     def _env(self, work: Work) -> dict[str, str]:
         """The worker's environment, with the provider the job was asked to use."""
