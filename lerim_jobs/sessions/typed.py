@@ -32,8 +32,9 @@ _WHOLE = re.compile(
     r"|This session is being continued from a previous conversation\b"
     r"|Base directory for this skill\b"
     r"|System: Please continue\."
-    r"|\[SYSTEM NOTIFICATION\b",
-    re.IGNORECASE,
+    r"|\[SYSTEM NOTIFICATION\b"
+    r'|\{"task_id":"[^"]*",(?=.*"(?:task_type|tool_use_id)":).*\}\s*\Z',
+    re.IGNORECASE | re.DOTALL,
 )
 """A text that begins so is nobody's word, to its end."""
 _AGENTS_FILE = re.compile(r"#+ AGENTS\.md(?: instructions\b|[ \t]*(?:\n|\Z))")
