@@ -42,6 +42,8 @@ _TALK = ("user", "assistant")
 class ClaudeReader:
     """Reads one file's lines in order. `state` carries what later increments need."""
 
+    sources: Sequence[str] | None = None
+
     def __init__(self, state: dict[str, Any], *, stem: str) -> None:
         self.session_id: str = state.get("session_id") or ""
         self.cwd: str | None = state.get("cwd")

@@ -55,8 +55,8 @@ def ready_sessions(ctx: StageContext, known: Mapping[str, Project]) -> tuple[lis
             continue
         project_id = project_of(session.cwd) if session.cwd else None
         reason = _left_because(ctx.input, session, project_id, goes_on)
-        if not session.human_prompts and reason in (None, _NO_PROJECT):
-            left["nobody spoke"] += 1
+        if not session.human_prompts:
+            left.update(["nobody spoke"] if reason in (None, _NO_PROJECT) else [])
         elif reason:
             left[reason] += 1
         elif project_id:
