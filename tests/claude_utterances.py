@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import islice
 from typing import Any
 
 from tests.utterances import Utterance, blocks_of, fold, objects, without_programs, words_of
@@ -117,18 +118,25 @@ def _queued(records: list[dict[str, Any]]) -> list[Utterance]:
     removed: Counter[str] = Counter()
     attached: Counter[str] = Counter()
     back: Counter[str] = Counter()
+    said: Counter[str] = Counter()
+    before: tuple[Counter[str], Counter[str]] = Counter(), Counter()
     texts: dict[str, str] = {}
-    recorded = {fold(words_of(_blocks(record))) for record in records if record.get("type") == "user"}
-    for record in records:
+
+    def unsaid(one: str) -> bool:
+        new = (attached - before[1])[one] - (removed - before[0])[one]
+        return bool(without_programs(texts[one])) and new < waiting.count(one)
+
+    for n, record in enumerate(records):
         text = words_of(record.get("content"))
         texts.setdefault(fold(text), text)
         match record.get("type"), record.get("operation"):
             case "queue-operation", "enqueue":
                 waiting.append(fold(text))
             case "queue-operation", "dequeue" if waiting:
-                waiting.pop(0)
+                one = next(filter(waiting.__contains__, _prompts(records[n:])), waiting[0])
+                waiting.remove(one)
             case "queue-operation", "remove":
-                one = fold(text) or next((one for one in waiting if one not in recorded), "".join(waiting[:1]))
+                one = fold(text) or next(filter(unsaid, waiting), "")
                 waiting = _without(waiting, one)
                 removed[one] += bool(one)
             case "queue-operation", "popAll":
@@ -138,7 +146,10 @@ def _queued(records: list[dict[str, Any]]) -> list[Utterance]:
             case "attachment", _ if (prompt := _attached(record)) is not None:
                 texts.setdefault(fold(prompt), prompt)
                 attached[fold(prompt)] += 1
-    said = removed | attached
+            case "assistant", _:  # both forms of one utterance stand in front of the next answer
+                said += (removed - before[0]) | (attached - before[1])
+                before = removed.copy(), attached.copy()
+    said += (removed - before[0]) | (attached - before[1])
     waiting = [one for one in waiting if not (attached[one] and removed[one] < attached[one])]
     listed = [(said, ""), (back, "put back into the editor"), (Counter(waiting), "still waiting in the queue")]
     return [
@@ -148,6 +159,12 @@ def _queued(records: list[dict[str, Any]]) -> list[Utterance]:
         for one in _of_text(texts[key], "meanwhile", reason)
         if key
     ]
+
+
+def _prompts(records: list[dict[str, Any]]) -> list[str]:
+    """The text of the next record in the user's place, if there is one."""
+    texts = (fold(words_of(_blocks(record))) for record in records if record.get("type") == "user")
+    return list(islice(filter(None, texts), 1))
 
 
 def _without(waiting: list[str], one: str) -> list[str]:

@@ -21,6 +21,28 @@ def codex_utterances(data: bytes) -> list[Utterance]:
     if _is_subagents(records):
         return [Utterance("prompt", text, "to a subagent") for _, text, _ in _texts(records) if text]
     found = _answers(records)
+    events = any(family != "item" for family, text, _ in _texts(records) if text)
+    for stretch in _stretches(records):
+        found += _of_stretch(stretch, events=events)
+    return _rolled_back(records, found)
+
+
+def _stretches(records: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The records between one word or deed of the agent and the next: records of one message stand in one."""
+    found: list[list[dict[str, Any]]] = [[]]
+    for record in records:
+        payload = record.get("payload", record)
+        kind = payload.get("type") if isinstance(payload, dict) else None
+        agents = kind == "message" and payload.get("role") == "assistant"
+        if agents or (isinstance(kind, str) and kind.endswith(("_call", "_call_output", "_complete"))):
+            found.append([])
+        found[-1].append(record)
+    return found
+
+
+def _of_stretch(records: list[dict[str, Any]], *, events: bool) -> list[Utterance]:
+    """Each text as often as the family has it that has it most."""
+    found: list[Utterance] = []
     families: dict[str, Counter[str]] = {name: Counter() for name in _FAMILIES}
     texts: dict[str, str] = {}
     doubtful: set[str] = set()
@@ -30,14 +52,13 @@ def codex_utterances(data: bytes) -> list[Utterance]:
             continue
         texts.setdefault(fold(text), text)
         families[family][fold(text)] += 1
-        if family == "item" and raw.lstrip().startswith(("<", "#", "Warning: ")):
+        if family == "item" and raw.lstrip().startswith(("<", "# ", "## ", "Warning: ")):
             doubtful.add(fold(text))
-    events = families["event"] | families["completed"]
-    for key, count in (events | families["item"]).items():
-        alone = bool(events) and key in doubtful and not events[key]
-        reason = "put there by a program" if alone else ""
+    told = families["event"] | families["completed"]
+    for key, count in (told | families["item"]).items():
+        reason = "put there by a program" if events and key in doubtful and not told[key] else ""
         found += [Utterance("prompt", texts[key], reason)] * count
-    return _rolled_back(records, found)
+    return found
 
 
 def _texts(records: list[dict[str, Any]]) -> list[tuple[str, str, str]]:

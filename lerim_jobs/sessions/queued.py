@@ -27,13 +27,14 @@ _MAX_WAITING = 50
 
 class Waiting(msgspec.Struct):
     """A queued text with the id of its words; the text is empty where a program queued it. `stamp` is the time as the file
-    writes it. `said`: the turn has taken it up, as another record says.
+    writes it. `said`: the turn has taken it up, as another record says; `old`: and the agent has answered since.
     """
 
     text: str
     words: str
     stamp: str = ""
     said: bool = False
+    old: bool = False
 
 
 class Queue:
@@ -53,7 +54,7 @@ class Queue:
 
     def remembered(self) -> dict[str, Any]:
         """What a later reading needs, without secrets; empty for nothing."""
-        waiting = [[redact(plain(one.text))[0], one.words, one.stamp, one.said] for one in self._waiting]
+        waiting = [[redact(plain(one.text))[0], one.words, one.stamp, one.said, one.old] for one in self._waiting]
         counts = {
             "removed": self._removed,
             "beside": self._beside,
@@ -107,9 +108,10 @@ class Queue:
     def attached(self, text: str) -> bool:
         """Whether a `queued_command` says something new."""
         words = _words(text)
-        if _taken(self._removed, words) or _taken(self._recorded, words):
-            return False
         found = next((one for one in self._waiting if one.words == words and not one.said), None)
+        again = found is not None and self._beside[words] <= 0
+        if not again and (_taken(self._removed, words) or _taken(self._recorded, words)):
+            return False
         if found is not None:
             found.said = True
         self._said(Waiting(text, words))
@@ -132,8 +134,11 @@ class Queue:
         """The agent has said something: short words that come now are new ones."""
         if self._beside:
             self._beside = Counter({words: n for words, n in self._beside.items() if words in self._long})
+            self._removed = Counter({words: n for words, n in self._removed.items() if words in self._long})
         if self._recorded:
             self._recorded.clear()
+        for one in self._waiting:
+            one.old = one.said
 
     def key(self, said: Waiting) -> str:
         """Tells the utterance from others, also in a copy of the file."""
@@ -150,7 +155,8 @@ class Queue:
 
     def _find(self, text: str) -> Waiting | None:
         words = _words(text) if text and self._waiting else None
-        return next((one for one in self._waiting if one.words == words), None)
+        found = [one for one in self._waiting if one.words == words]
+        return next((one for one in found if not one.old), found[0] if found else None)
 
     def _oldest(self) -> Waiting | None:
         persons = (one for one in self._waiting if one.text and not one.said)

@@ -66,6 +66,20 @@ def test_a_second_yes_is_said_twice_and_one_in_two_forms_once(tmp_path: Path) ->
         assert len({turn.key for turn in turns}) == len(turns)
 
 
+def test_the_same_word_in_another_form_later_is_said_again(tmp_path: Path) -> None:
+    """Files that were resumed with another version have several forms."""
+    forms = (("enqueue", "attached"), ("enqueue", "remove"), ("attached",))
+    for first in forms:
+        for second in forms:
+            file = Claude()
+            file.user("Ask me.")
+            for order in (first, second):
+                for form in order:
+                    file.attached("no") if form == "attached" else file.queued(form, "no")
+                file.says("Then not.")
+            assert words_of(tmp_path, file) == ["Ask me.", "no", "no"], (first, second)
+
+
 def test_what_goes_back_into_the_editor_is_counted(tmp_path: Path) -> None:
     file = Claude()
     file.user("Watch the build.")
