@@ -26,7 +26,7 @@ test-unit: install ## Unit and contract tests alone, in seconds
 
 test-sessions: install ## Run every session of the folder LERIM_TEST_SESSIONS through index, windows and sync
 	@test -n "$(LERIM_TEST_SESSIONS)" || { echo "set LERIM_TEST_SESSIONS to a folder of sessions" >&2; exit 2; }
-	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/test_real_sessions.py tests/e2e/test_real_sessions_sync.py -s
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/test_real_sessions.py tests/integration/test_every_utterance.py tests/e2e/test_real_sessions_sync.py -s
 
 cycles: install ## Start, kill and stop everything 100 times (LERIM_TEST_CYCLES) and look for what was left
 	@LERIM_TEST_CYCLES=$${LERIM_TEST_CYCLES:-100} $(BIN)/python -m pytest -q -p no:cacheprovider tests/e2e/test_cycles.py -s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -26,6 +26,11 @@ class LineReader(Protocol):
     first_ms: int | None
     dropped: Counter[str]
     prompts: Prompts
+
+    @property
+    def sources(self) -> Sequence[str] | None:
+        """The sessions that the file says it was copied from; None where keys of pieces tell copies by themselves."""
+        ...
 
     @property
     def last_ms(self) -> int | None:

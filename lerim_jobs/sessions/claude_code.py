@@ -42,6 +42,8 @@ _TALK = ("user", "assistant")
 class ClaudeReader:
     """Reads one file's lines in order. `state` carries what later increments need."""
 
+    sources: Sequence[str] | None = None
+
     def __init__(self, state: dict[str, Any], *, stem: str) -> None:
         self.session_id: str = state.get("session_id") or ""
         self.cwd: str | None = state.get("cwd")
@@ -155,17 +157,17 @@ class ClaudeReader:
         return pieces
 
     def _queued(self, record: Record) -> Sequence[Piece]:
-        text = _own(plain(record.content)) if record.content else ""
-        given = text if plain(record.content) else None
+        written = plain(record.content)
+        text = _own(written)
         match record.operation:
             case "enqueue":
-                self._queue.enqueue(text, record.timestamp)
+                self._queue.enqueue(text, written, record.timestamp)
             case "dequeue":
                 self._queue.dequeue()
             case "popAll":
-                self._queue.pop_all(given)
+                self.dropped["put back into the editor"] += self._queue.pop_all(text or written)
             case "remove":
-                if said := self._queue.remove(given, record.timestamp):
+                if said := self._queue.remove(text, written, record.timestamp):
                     return [self._meanwhile(said.text, self._queue.key(said), said.stamp or record.timestamp)]
         return ()
 
@@ -211,6 +213,7 @@ class ClaudeReader:
             if block.type == "tool_result":
                 yield from self._result(record, block, number, under)
             elif block.type == "text" and not any(number == at for at, _ in said):
+                self._queue.delivered(block.text if isinstance(block.text, str) else "")
                 self.dropped["injected prompt"] += 1
         seen: Counter[int] = Counter()
         for number, one in said:

@@ -19,6 +19,7 @@ from lerim_jobs.ids import derived
 from lerim_jobs.sessions.branches import Prompts
 from lerim_jobs.sessions.calls import Calls
 from lerim_jobs.sessions.codex_prompts import Message, Twins, prompt
+from lerim_jobs.sessions.copies import SOURCES
 from lerim_jobs.sessions.parts import Piece, error_text, tool_text
 from lerim_jobs.sessions.records import decode_line, parse_ms
 from lerim_jobs.sessions.secrets import plain, redact
@@ -35,6 +36,7 @@ _IMPLEMENT = "Implement the plan."
 """What the program sends when the user approves a plan with a key."""
 
 _PLAN_CHARS = 20_000
+_MAX_SOURCES, _ID_CHARS = 20, 200
 
 _line = msgspec.json.Decoder(dict[str, Any])
 
@@ -56,6 +58,7 @@ class CodexReader:
         self._calls = Calls(state.get("calls"))
         self._plan: str = state.get("plan") or ""
         self._said: Counter[str] = Counter(state.get("said", {}))
+        self.sources: list[str] = list(state.get(SOURCES) or ())
 
     def finish(self) -> dict[str, Any]:
         """The state for the next increment, as of the last line given."""
@@ -69,6 +72,7 @@ class CodexReader:
             "calls": self._calls.remembered(),
             "plan": redact(plain(self._plan))[0][:_PLAN_CHARS],
             "said": dict(self._said),
+            SOURCES: self.sources,
         }
         return {key: value for key, value in state.items() if value}
 
@@ -124,8 +128,10 @@ class CodexReader:
     def _meta(self, payload: dict[str, Any]) -> None:
         if self.session_id:
             self.dropped["repeated session_meta"] += 1
+            self._copied_from(payload.get("id"))
             return
         self.session_id = str(payload.get("id") or "")
+        self._copied_from(payload.get("forked_from_id"))
         if isinstance(payload.get("cwd"), str):
             self.cwd = payload["cwd"]
         git = payload.get("git")
@@ -137,6 +143,13 @@ class CodexReader:
             thread = spawned.get("thread_spawn") if isinstance(spawned, dict) else None
             parent = thread.get("parent_thread_id") if isinstance(thread, dict) else None
             self.parent = str(parent or "unknown session")
+
+    def _copied_from(self, source: Any) -> None:
+        """A fork names the session it was copied from, and holds the first record of that as well."""
+        known = (self.session_id, *self.sources)
+        new = isinstance(source, str) and 0 < len(source) <= _ID_CHARS and source not in known
+        if new and len(known) <= _MAX_SOURCES and not redact(source)[1]:
+            self.sources.append(source)
 
     def _item(self, item: dict[str, Any], at_ms: int | None) -> Iterator[Piece]:
         kind = item.get("type")

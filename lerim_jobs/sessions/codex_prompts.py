@@ -8,20 +8,17 @@ from typing import Any, NamedTuple
 
 from lerim_jobs.ids import derived
 from lerim_jobs.sessions.secrets import plain, redact
-from lerim_jobs.sessions.typed import typed
+from lerim_jobs.sessions.typed import bare, typed
 
 __all__ = ["Known", "Message", "Twins", "prompt"]
 
 _IDE = "# Context from my IDE setup:"
 _REQUEST = "## My request for Codex:"
 _PASSED = "internal_chat_message_metadata_passthrough"
-_PROGRAM = (
-    "<",
-    "#",
-    "Warning: ",
-    "Another language model started to solve this problem",
-    "Review the current code changes",
+_PROGRAM = re.compile(
+    r"<|#+\s|Warning: |Another language model started to solve this problem|Review the current code changes"
 )
+"""How programs begin; `#2 yes` is a person's."""
 _PICTURE = re.compile(r"\s*</?image\b[^<>]*>\s*")
 _LONG_CHARS = 40
 """Nobody types so much twice by chance."""
@@ -60,7 +57,7 @@ def prompt(record: dict[str, Any], field: str) -> Message:
     ]
     picture = bool(record.get("images") or record.get("local_images"))
     words = [one.text for text in texts for one in typed(_without_editor(text))]
-    looks_typed = not any(text.lstrip().startswith(_PROGRAM) for text in texts)
+    looks_typed = not any(_PROGRAM.match(bare(text)) for text in texts)
     return Message("\n".join(words), looks_typed, picture, bool(kinds))
 
 
@@ -139,7 +136,7 @@ def _words(text: str) -> str:
 
 def _without_editor(text: str) -> str:
     """Without the editor's context in front of what was typed."""
-    text = text.strip()
+    text = bare(text)
     if _REQUEST in text and text.startswith((_IDE, _REQUEST)):
         return text.partition(_REQUEST)[2].strip()
     return text

@@ -26,15 +26,15 @@ _MAX_WAITING = 50
 
 
 class Waiting(msgspec.Struct):
-    """A queued text with the id of its words; an empty text is none of a person's. `stamp` is the time as the file writes it.
-
-    `said`: the turn has taken it up, as another record says.
+    """A queued text with the id of its words; the text is empty where a program queued it. `stamp` is the time as the file
+    writes it. `said`: the turn has taken it up, as another record says; `old`: and the agent has answered since.
     """
 
     text: str
     words: str
     stamp: str = ""
     said: bool = False
+    old: bool = False
 
 
 class Queue:
@@ -54,9 +54,7 @@ class Queue:
 
     def remembered(self) -> dict[str, Any]:
         """What a later reading needs, without secrets; empty for nothing."""
-        waiting = [
-            [redact(plain(one.text))[0], one.words, one.stamp, one.said] for one in self._waiting[-_MAX_WAITING:]
-        ]
+        waiting = [[redact(plain(one.text))[0], one.words, one.stamp, one.said, one.old] for one in self._waiting]
         counts = {
             "removed": self._removed,
             "beside": self._beside,
@@ -67,30 +65,37 @@ class Queue:
         state = {"waiting": waiting, "long": sorted(self._long), **kept}
         return {name: value for name, value in state.items() if value}
 
-    def enqueue(self, text: str, stamp: Any) -> None:
-        """A text begins to wait; an empty one for what no person typed."""
-        self._waiting.append(
-            Waiting(without_pictures(text), _words(text) if text else "", stamp if isinstance(stamp, str) else "")
-        )
+    def enqueue(self, text: str, written: str, stamp: Any) -> None:
+        """A text begins to wait, as it is `written` in the file; an empty one for what no person typed."""
+        stamp = stamp if isinstance(stamp, str) else ""
+        del self._waiting[: 1 - _MAX_WAITING]
+        self._waiting.append(Waiting(without_pictures(text), _words(text or written), stamp))
+
+    def delivered(self, written: str) -> None:
+        """A record is what a program queued, which waits no longer."""
+        found = self._find(written)
+        if found is not None and not found.text:
+            self._waiting.remove(found)
 
     def dequeue(self) -> None:
         """The oldest becomes a prompt."""
         if self._waiting:
             self._waiting.pop(0)
 
-    def pop_all(self, text: str | None) -> None:
-        """The text, or all, goes back into the editor."""
-        found = self._find(text)
-        if found is None:
-            self._waiting.clear()
-        else:
-            self._waiting.remove(found)
+    def pop_all(self, written: str) -> int:
+        """The text, or all, goes back into the editor; returns how many of a person's do."""
+        found = self._find(written)
+        back = [found] if found else list(self._waiting)
+        for one in back:
+            self._waiting.remove(one)
+        return sum(1 for one in back if one.text and not one.said)
 
-    def remove(self, text: str | None, stamp: Any) -> Waiting | None:
-        """The turn takes up the text, or the oldest; returns it unless another record has said it."""
-        found = self._find(text)
-        if found is None and text is None and self._waiting:
-            found = self._waiting[0]
+    def remove(self, text: str, written: str, stamp: Any) -> Waiting | None:
+        """The turn takes up a text; returns it unless another record has said it, or no person typed it.
+
+        Where the file does not say which one, it is the oldest of a person's: programs' do not always leave the queue.
+        """
+        found = self._find(text or written) if written else self._oldest()
         if found is not None:
             self._waiting.remove(found)
         elif text and self._beside[_words(text)] <= 0:
@@ -103,9 +108,10 @@ class Queue:
     def attached(self, text: str) -> bool:
         """Whether a `queued_command` says something new."""
         words = _words(text)
-        if _taken(self._removed, words) or _taken(self._recorded, words):
-            return False
         found = next((one for one in self._waiting if one.words == words and not one.said), None)
+        again = found is not None and self._beside[words] <= 0
+        if not again and (_taken(self._removed, words) or _taken(self._recorded, words)):
+            return False
         if found is not None:
             found.said = True
         self._said(Waiting(text, words))
@@ -128,8 +134,11 @@ class Queue:
         """The agent has said something: short words that come now are new ones."""
         if self._beside:
             self._beside = Counter({words: n for words, n in self._beside.items() if words in self._long})
+            self._removed = Counter({words: n for words, n in self._removed.items() if words in self._long})
         if self._recorded:
             self._recorded.clear()
+        for one in self._waiting:
+            one.old = one.said
 
     def key(self, said: Waiting) -> str:
         """Tells the utterance from others, also in a copy of the file."""
@@ -144,9 +153,14 @@ class Queue:
             self._long.add(one.words)
         return one
 
-    def _find(self, text: str | None) -> Waiting | None:
-        words = _words(text) if text is not None else None
-        return next((one for one in self._waiting if one.words == words), None)
+    def _find(self, text: str) -> Waiting | None:
+        words = _words(text) if text and self._waiting else None
+        found = [one for one in self._waiting if one.words == words]
+        return next((one for one in found if not one.old), found[0] if found else None)
+
+    def _oldest(self) -> Waiting | None:
+        persons = (one for one in self._waiting if one.text and not one.said)
+        return next(persons, self._waiting[0] if self._waiting else None)
 
 
 def _taken(counts: Counter[str], words: str) -> bool:

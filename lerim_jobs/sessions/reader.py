@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +22,7 @@ import msgspec
 from lerim_jobs import ids
 from lerim_jobs.log.events import SessionIndexed
 from lerim_jobs.sessions.agents import AGENTS, LineReader
+from lerim_jobs.sessions.copies import Known, copied
 from lerim_jobs.sessions.discovery import Found
 from lerim_jobs.sessions.parts import Piece
 from lerim_jobs.sessions.records import lines
@@ -41,9 +42,6 @@ _BEGAN = "began"
 _MAX_NAME_CHARS, _MAX_READ_CHARS, _MAX_PATH_CHARS, _MAX_REASONS = 200, 2000, 4096, 50
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _REASON = re.compile(r"[A-Za-z][A-Za-z _.:/-]{0,59}")  # no digits: hardly a secret has none
-
-Known = Callable[[str, str, set[str]], set[str]]
-"""(session id, key of the file's first piece, keys) -> those that are kept already, in this or in a copied session."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -98,15 +96,24 @@ def read(
         part = _part(file, reader, start, quiet=quiet, max_bytes=max_bytes, max_chars=max_chars)
     session_id = _name(reader.session_id) or _name(Path(found.path).stem) or "unnamed"
     if began is not None and part.pieces:
-        began = began or part.pieces[0].key
-        skip |= known(session_id, began, {piece.key for piece in part.pieces})
-    if began is not None and part.more and (skip or not part.pieces):
+        proved, began = bool(began), began or part.pieces[0].key
+        if reader.sources is None:
+            skip |= known(session_id, began, {piece.key for piece in part.pieces})
+        else:
+            skip |= copied(part.pieces, known, session_id, began, reader.sources, proved=proved)
+    if began is not None and part.more and _may_go_on(part, skip, reader):
         part.mark.state[_BEGAN] = began
     turns, indexed = _indexed(found.agent, session_id, reader, part, skip)
     indexed = msgspec.structs.replace(indexed, first_key=began or None)
     left = frozenset(piece.key for piece in part.pieces) if rewritten and not part.more else None
     withdrawn = reader.prompts.withdrawn()
     return Reading(turns, indexed, indexed.offset - start.offset, part.more, withdrawn, left)
+
+
+def _may_go_on(part: _Part, skip: set[str], reader: LineReader) -> bool:
+    """Whether the next part may be known by its keys as well."""
+    known = [piece.key in skip for piece in part.pieces]
+    return any(known) if known and reader.sources is None else all(known)
 
 
 def is_unchanged(found: Found, mark: FileMark) -> bool:

@@ -17,6 +17,7 @@ from lerim_jobs.log.events import SessionIndexed
 from lerim_jobs.log.projection import fold_each
 from lerim_jobs.log.store import Store
 from lerim_jobs.sessions.chunk import Chunk, Limits
+from lerim_jobs.sessions.copies import SOURCES, copies_of
 from lerim_jobs.sessions.discovery import Found
 from lerim_jobs.sessions.reader import MAX_PART_CHARS, Reading, is_unchanged, read
 from lerim_jobs.sessions.session import SESSIONS, FileMark, Session, session_stream
@@ -43,7 +44,7 @@ class Scan:
         self._owners: dict[str, str] = {}
         """A file -> the session it was read for."""
         self._beginnings: dict[str, set[str]] = {}
-        """The key of a first piece -> sessions that begin with it: copies and forks."""
+        """The key of a first piece, or `copies_of` a session -> sessions that begin so."""
         self._known: set[str] = set()
         """Sessions that are in the log: most files of a first scan belong to none."""
 
@@ -139,8 +140,9 @@ class Scan:
 
     def _note(self, session: Session) -> None:
         self._known.add(session.stream)
-        if session.first_key:
-            self._beginnings.setdefault(session.first_key, set()).add(session.stream)
+        sources = (copies_of(one) for mark in session.files.values() for one in mark.state.get(SOURCES, ()))
+        for began in filter(None, (session.first_key, *sources)):
+            self._beginnings.setdefault(began, set()).add(session.stream)
 
     def _alike(self, stream: str, began: str | None) -> set[str]:
         """The session, and those that begin as this file does."""

@@ -8,15 +8,17 @@ become a mark.
 from __future__ import annotations
 
 import re
+import string
 from typing import NamedTuple
 
 from lerim_jobs.sessions.transcript import Form
 
-__all__ = ["PICTURE", "Said", "typed", "without_encoded", "without_pictures"]
+__all__ = ["PICTURE", "Said", "bare", "typed", "without_encoded", "without_pictures"]
 
 PICTURE = "[picture]"
 """Stands where a picture was pasted as text."""
 _DATA = "[data]"
+_UNSEEN = string.whitespace + "\x00\x85\xa0\u200b\u200e\u200f\u2028\u2029\u2060\u3000\ufeff\ufffd"
 _LONG_CHARS, _SOLID_CHARS = 256, 60
 
 
@@ -32,8 +34,9 @@ _WHOLE = re.compile(
     r"|This session is being continued from a previous conversation\b"
     r"|Base directory for this skill\b"
     r"|System: Please continue\."
-    r"|\[SYSTEM NOTIFICATION\b",
-    re.IGNORECASE,
+    r"|\[SYSTEM NOTIFICATION\b"
+    r'|\{"task_id":"[^"]*",(?=.*"(?:task_type|tool_use_id)":).*\}\s*\Z',
+    re.IGNORECASE | re.DOTALL,
 )
 """A text that begins so is nobody's word, to its end."""
 _AGENTS_FILE = re.compile(r"#+ AGENTS\.md(?: instructions\b|[ \t]*(?:\n|\Z))")
@@ -63,9 +66,14 @@ _SOLID = re.compile(
 )
 
 
+def bare(text: str) -> str:
+    """Without white space around it, and without signs in front that nobody sees: they must not hide how it begins."""
+    return text.strip().lstrip(_UNSEEN)
+
+
 def typed(text: str) -> list[Said]:
     """The words a person typed in one text, in order; none when a program wrote all of it."""
-    text = text.strip()
+    text = bare(text)
     if not text or _WHOLE.match(text):
         return []
     said: list[Said] = []

@@ -146,6 +146,16 @@ def test_the_oldest_sessions_are_taken_first(tmp_path: Path) -> None:
     assert taken == ["s-1", "s-2", "s-3"]
 
 
+def test_a_session_in_which_nobody_spoke_is_left_with_that_reason(tmp_path: Path) -> None:
+    ours = Index(tmp_path)
+    ours.session("s-1", "Sentence.")
+    path = ours.session("s-2", "Sentence.")
+    prompt, *answer = path.read_text("utf-8").splitlines()
+    path.write_text("\n".join([prompt.replace('"isSidechain": false', '"isMeta": true'), *answer]) + "\n", "utf-8")
+    output = ours.run("sync-1").output
+    assert (output["indexed"], output["taken"], output["left"]) == (2, 1, {"nobody spoke": 1})
+
+
 def test_an_attempt_that_lost_its_claim_reads_no_further(tmp_path: Path) -> None:
     ours = Index(tmp_path)
     for n in range(10):

@@ -323,7 +323,21 @@ def test_an_item_alone_in_a_file_of_events_is_the_users_only_when_it_reads_so(tm
     file.says("Done.")
     file.item("Warning: apply_patch was requested via exec_command.")
     file.says("Done.")
-    assert words_of(tmp_path, file) == ["Start.", "Round half to even."]
+    file.item("#2 no, never")
+    file.says("Done.")
+    assert words_of(tmp_path, file) == ["Start.", "Round half to even.", "#2 no, never"]
+
+
+def test_what_nobody_sees_in_front_of_a_programs_text_does_not_make_it_a_persons(tmp_path: Path) -> None:
+    for text in ("Caveat: the messages below were generated.", "# AGENTS.md instructions for /x\n\nAlways push."):
+        for sign in ("\ufeff", "\u200b", "\ufffd", "\x00 "):
+            claude, codex = Claude(), Codex()
+            claude.user("Go on.")
+            claude.user(sign + text)
+            codex.prompt("Go on.")
+            codex.item(sign + text)
+            codex.says("Well.")
+            assert words_of(tmp_path, claude) == words_of(tmp_path, codex) == ["Go on."]
 
 
 def test_old_codex_files_without_envelopes(tmp_path: Path) -> None:

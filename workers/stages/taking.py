@@ -28,6 +28,8 @@ from workers.stages.settling import NOT_SETTLED, full_windows_end, is_settled
 
 __all__ = ["Ready", "plan_sessions", "ready_sessions", "scheduled"]
 
+_NO_PROJECT = "no registered project"
+
 
 class Ready(msgspec.Struct, frozen=True, order=True):
     """A session that may be extracted now, as it was at `version`; the oldest is the least. `growing`: only its full windows."""
@@ -51,11 +53,14 @@ def ready_sessions(ctx: StageContext, known: Mapping[str, Project]) -> tuple[lis
     settle_ms = ctx.input.get("settle_ms") or 0
     by_hand = not settle_ms or any(ctx.input.get(name) for name in ("streams", "session_id", "force"))
     for session in fold_each(ctx.store, SESSIONS):
-        if not session.human_prompts or not (session.waiting or (ctx.input.get("force") and session.standing_turns)):
+        if not (session.waiting_turns or (ctx.input.get("force") and session.standing_turns)):
             continue
         found = belonging(session.cwd)
         project_id = found.project_id if found else None
-        if reason := _left_because(ctx.input, session, project_id, goes_on):
+        reason = _left_because(ctx.input, session, project_id, goes_on)
+        if not session.human_prompts:
+            left.update(["nobody spoke"] if reason in (None, _NO_PROJECT) else [])
+        elif reason:
             left[reason] += 1
         elif found and project_id:
             if found.place:
@@ -142,7 +147,7 @@ def _left_because(
     if not (params.get("since_ms") or 0) <= (session.last_ms or 0) <= (params.get("until_ms") or 1 << 62):
         return "outside the window"
     if project_id is None:
-        return "no registered project"
+        return _NO_PROJECT
     if session.taken_by and goes_on(session.taken_by):
         return "another job works on it"
     return None
