@@ -30,7 +30,7 @@ from lerim_jobs.sessions.claude_records import (
 )
 from lerim_jobs.sessions.parts import Piece, error_text, tool_text
 from lerim_jobs.sessions.queued import Queue
-from lerim_jobs.sessions.records import decode_line, parse_ms
+from lerim_jobs.sessions.records import decode_block, parse_ms
 from lerim_jobs.sessions.transcript import Form, Speaker
 from lerim_jobs.sessions.typed import Said, typed
 
@@ -86,9 +86,12 @@ class ClaudeReader:
         last = parse_ms(self._last_stamp)
         return self._last_ms if last is None else last
 
-    def read(self, line: bytes) -> Sequence[Piece]:
+    def decode(self, block: bytes) -> list[list[Record]]:
+        """The records of each line."""
+        return decode_block(block, decoder, self.dropped, tidy)
+
+    def take(self, records: list[Record]) -> Sequence[Piece]:
         """The kept pieces of one line."""
-        records = decode_line(line, decoder, self.dropped, tidy)
         if len(records) == 1:
             return self._read(records[0])
         return [piece for record in records for piece in self._read(record)]

@@ -25,7 +25,7 @@ from lerim_jobs.sessions.agents import AGENTS, LineReader
 from lerim_jobs.sessions.copies import Known, copied
 from lerim_jobs.sessions.discovery import Found
 from lerim_jobs.sessions.parts import Piece
-from lerim_jobs.sessions.records import lines
+from lerim_jobs.sessions.records import BLOCK_BYTES, blocks
 from lerim_jobs.sessions.secrets import plain, redact, redact_all
 from lerim_jobs.sessions.session import FileMark
 from lerim_jobs.sessions.transcript import Turn
@@ -139,23 +139,24 @@ def _part(
     pieces = _Pieces()
     state: dict[str, Any] | None = None
     last, read_bytes, more = b"", 0, False
-    for line in lines(file):
+    for block in blocks(file, min(BLOCK_BYTES, max_bytes)):
         if more := read_bytes > max_bytes or pieces.chars > max_chars:
             break
-        if line.endswith(b"\n"):
-            if new := reader.read(line):
-                pieces.take(new)
-            read_bytes += len(line)
-            last = line
+        if block.endswith(b"\n"):
+            taken = pieces.take_lines(reader, block, max_chars)
+            read_bytes += taken
+            last = block[:taken]
+            if more := taken < len(block):
+                break
         elif quiet:
             state = reader.finish()
-            last_new = list(reader.read(line))
-            pieces.take(last_new)
-            state[_TAIL_KEYS] = [piece.key for piece in last_new] or ["nothing kept"]
+            before = len(pieces.kept)
+            pieces.take_lines(reader, block, max_chars)
+            state[_TAIL_KEYS] = [piece.key for piece in pieces.kept[before:]] or ["nothing kept"]
     end = msgspec.structs.replace(
         start,
         offset=start.offset + read_bytes,
-        tail_hash=_tail_hash(last) if last else start.tail_hash,
+        tail_hash=_tail_hash(last[last.rfind(b"\n", 0, -1) + 1 :]) if last else start.tail_hash,
         state=reader.finish() if state is None else state,
     )
     return _Part(pieces.standing(reader.dropped), end, more)
@@ -165,18 +166,23 @@ class _Pieces:
     """What is kept so far."""
 
     def __init__(self) -> None:
-        self._kept: list[Piece] = []
+        self.kept: list[Piece] = []
         self.chars = 0
 
-    def take(self, new: Iterable[Piece]) -> None:
-        for piece in new:
-            self._kept.append(piece)
-            self.chars += len(piece.text) + len(piece.answers)
+    def take_lines(self, reader: LineReader, block: bytes, max_chars: int) -> int:
+        """Read lines until there is enough; returns how many bytes of them were read, of the first line in any case."""
+        for n, records in enumerate(reader.decode(block)):
+            if n and self.chars > max_chars:
+                return len(b"\n".join([*block.split(b"\n", n)[:n], b""]))
+            for piece in reader.take(records):
+                self.kept.append(piece)
+                self.chars += len(piece.text) + len(piece.answers)
+        return len(block)
 
     def standing(self, dropped: Counter[str]) -> list[Piece]:
         """Without what was taken back; that is counted."""
-        kept = [piece for piece in self._kept if piece.under is None or not piece.under.gone]
-        dropped["taken back"] += len(self._kept) - len(kept)
+        kept = [piece for piece in self.kept if piece.under is None or not piece.under.gone]
+        dropped["taken back"] += len(self.kept) - len(kept)
         return kept
 
 

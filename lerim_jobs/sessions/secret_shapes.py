@@ -81,13 +81,13 @@ SHAPES: tuple[Shape, ...] = (
     _shape("cookie", "cookie:", r"(?i)\bcookie:\s{0,4}[^\s\"'=;]{1,64}=[^\r\n\"']{4,2000}"),
     _shape("bearer", "bearer", r"(?i)\bbearer\s{1,4}[A-Za-z0-9._~+/=-]{12,}"),
     _shape("url-password", "://", r"(?i)\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']{0,100}:[^\s@\"']{1,200}@"),
-    _shape("login", "-u --user", rf"(?<!\S)(?:-u|--user)[ =](?:{_QUOTE})?[^\s:\"']{{1,64}}:{_VALUE}{{3,200}}"),
+    _shape("login", "-u", rf"(?<!\S)(?:-u|--user)[ =](?:{_QUOTE})?[^\s:\"']{{1,64}}:{_VALUE}{{3,200}}"),
     Shape("api-key", ("",), _LONG, _has_prefixed, _PREFIXED, solid=True),
     _solid("mailgun-key", "key-", r"\bkey-[0-9a-f]{32}\b"),
     _solid("databricks-token", "dapi", r"\bdapi[0-9a-f]{32}"),
     _solid("notion-token", "secret_", r"\bsecret_[A-Za-z0-9]{40,}"),
     _solid("slack-token", "xox", r"\bxox[a-z]-[A-Za-z0-9-]{10,}"),
-    _shape(
+    _solid(
         "slack-webhook", "hooks.slack.com", r"(?i)\bhooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9/_-]{10,200}"
     ),
     _solid("discord-webhook", "/webhooks/", r"(?i)\bdiscord(?:app)?\.com/api/webhooks/\d{5,25}/[A-Za-z0-9_-]{20,200}"),
@@ -98,7 +98,7 @@ SHAPES: tuple[Shape, ...] = (
     _solid("azure-secret", "q~", r"\b[A-Za-z0-9_~.-]{3}\dQ~[A-Za-z0-9_~.-]{30,}"),
     _solid("azure-sas", "sig=", r"(?i)\bsig=[A-Za-z0-9%+/=_-]{20,200}"),
     _solid("sendgrid-key", "sg.", r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
-    _shape("twilio-key", "sk ac", r"\b(?:SK|AC)[0-9a-f]{32}\b", r"(?:SK|AC)[0-9a-f]{32}"),
+    _solid("twilio-key", "sk ac", r"\b(?:SK|AC)[0-9a-f]{32}\b"),
     _solid("mailchimp-key", "-us", r"\b[0-9a-f]{32}-us\d{1,2}\b"),
     _shape(
         "secret",
@@ -130,7 +130,7 @@ SHAPES: tuple[Shape, ...] = (
     ),
     _shape(
         "secret",
-        "--pass --token --secret --api-key --apikey --auth",
+        "--",
         r"(?i)--(?:pass(?:word|wd|phrase)?|token|secret|api-?key|auth(?:-token)?)[ =]"
         rf"(?=\S{{0,99}}\d){_VALUE}{{6,2000}}",
     ),

@@ -52,14 +52,18 @@ def redact_all(texts: Sequence[str]) -> tuple[list[str], int]:
 def _possible(text: str) -> list[Shape]:
     """The shapes that may be in the text; most texts have none."""
     solid = "\n".join([run for run in text.split() if len(run) >= SOLID_CHARS])
-    lowered = (text.lower(), solid.lower())
-    return [shape for shape in SHAPES if _may_be_in(shape, lowered[shape.solid], solid)]
-
-
-def _may_be_in(shape: Shape, lowered: str, solid: str) -> bool:
-    if shape.gate is not None and not shape.gate(solid):
-        return False
-    return any([hint in lowered for hint in shape.hints])  # a list: a generator costs more than it saves
+    lowered, lowered_solid = text.lower(), solid.lower()
+    hinted: dict[tuple[tuple[str, ...], bool], bool] = {}
+    """Shapes that share their hints are looked for once."""
+    found = []
+    for shape in SHAPES:
+        key = shape.hints, shape.solid
+        if key not in hinted:
+            place = lowered_solid if shape.solid else lowered
+            hinted[key] = any([hint in place for hint in shape.hints])  # a list: a generator costs more than it saves
+        if hinted[key] and (shape.gate is None or shape.gate(solid)):
+            found.append(shape)
+    return found
 
 
 def _without(text: str, shapes: Sequence[Shape]) -> tuple[str, int]:
