@@ -37,6 +37,7 @@ from lerim_jobs.sessions.typed import Said, typed
 __all__ = ["ClaudeReader"]
 
 _TALK = ("user", "assistant")
+_NUMBERS = "0123456789"
 
 
 class ClaudeReader:
@@ -310,4 +311,4 @@ def _is_command(blocks: Sequence[Block]) -> bool:
 
 def _key(record: Record, number: int, behind: str = "") -> str:
     whole = record.uuid or digest(msgspec.json.encode([record.message, record.timestamp]))
-    return derived(whole, f"{number}{behind}")
+    return derived(whole, f"{number}{behind}" if behind else _NUMBERS[number] if number < 10 else str(number))

@@ -14,7 +14,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import IO, Any
 
 import msgspec
@@ -40,6 +39,8 @@ _TAIL_KEYS = "tail_keys"
 _BEGAN = "began"
 """In the state while what follows may be known by its keys: that of the file's first piece, empty before there was one."""
 _MAX_NAME_CHARS, _MAX_READ_CHARS, _MAX_PATH_CHARS, _MAX_REASONS = 200, 2000, 4096, 50
+_PLAIN_CHARS = 60
+"""Of so few characters none are encoded bytes."""
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _REASON = re.compile(r"[A-Za-z][A-Za-z _.:/-]{0,59}")  # no digits: hardly a secret has none
 
@@ -90,11 +91,11 @@ def read(
         state = dict(mark.state)
         skip, began = set(state.pop(_TAIL_KEYS, ())), state.pop(_BEGAN, None)
         start = FileMark(found.path, host, found.size_bytes, found.mtime_ns, found.inode, mark.offset, mark.tail_hash)
-        reader = AGENTS[found.agent].reader(state, stem=Path(found.path).stem)
+        reader = AGENTS[found.agent].reader(state, stem=_stem(found.path))
         file.seek(start.offset)
         quiet = now_ms - found.mtime_ns // 1_000_000 > QUIET_MS
         part = _part(file, reader, start, quiet=quiet, max_bytes=max_bytes, max_chars=max_chars)
-    session_id = _name(reader.session_id) or _name(Path(found.path).stem) or "unnamed"
+    session_id = _name(reader.session_id) or _name(_stem(found.path)) or "unnamed"
     if began is not None and part.pieces:
         proved, began = bool(began), began or part.pieces[0].key
         if reader.sources is None:
@@ -108,6 +109,10 @@ def read(
     left = frozenset(piece.key for piece in part.pieces) if rewritten and not part.more else None
     withdrawn = reader.prompts.withdrawn()
     return Reading(turns, indexed, indexed.offset - start.offset, part.more, withdrawn, left)
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
 
 
 def _may_go_on(part: _Part, skip: set[str], reader: LineReader) -> bool:
@@ -194,7 +199,8 @@ def _indexed(
     new = _unseen(part.pieces, skip, dropped)
     names = [" ".join((text or "")[:_MAX_READ_CHARS].split()) for text in (reader.title, reader.branch)]
     said = [text for piece in new for text in ((piece.text, piece.answers) if piece.answers else (piece.text,))]
-    texts, redactions = redact_all([*map(without_pictures, said), *names])
+    said = [without_pictures(text) if len(text) > _PLAIN_CHARS else text for text in said]
+    texts, redactions = redact_all([*said, *names])
     title, branch = texts[len(said) :]
     dropped.update(_counted(reader.dropped))
     rest = iter(texts)
@@ -221,7 +227,9 @@ def _indexed(
 
 def _turn(n: int, piece: Piece, texts: Iterator[str]) -> Turn:
     """The piece with its texts without secrets, which are the next ones."""
-    text = without_encoded(next(texts))[: piece.limit_chars]
+    text = next(texts)
+    if len(text) > _PLAIN_CHARS or piece.limit_chars is not None:
+        text = without_encoded(text)[: piece.limit_chars]
     answers = without_encoded(next(texts))[: piece.answers_chars] if piece.answers else ""
     return Turn(n, piece.speaker, text, piece.key, piece.at_ms, piece.form, answers)
 
