@@ -176,13 +176,17 @@ class _Pieces:
 
     def take_lines(self, reader: LineReader, block: bytes, max_chars: int) -> int:
         """Read lines until there is enough; returns how many bytes of them were read, of the first line in any case."""
+        kept, take, chars = self.kept, reader.take, self.chars
+        taken = len(block)
         for n, records in enumerate(reader.decode(block)):
-            if n and self.chars > max_chars:
-                return len(b"\n".join([*block.split(b"\n", n)[:n], b""]))
-            for piece in reader.take(records):
-                self.kept.append(piece)
-                self.chars += len(piece.text) + len(piece.answers)
-        return len(block)
+            if n and chars > max_chars:
+                taken = len(b"\n".join([*block.split(b"\n", n)[:n], b""]))
+                break
+            for piece in take(records):
+                kept.append(piece)
+                chars += len(piece.text) + len(piece.answers)
+        self.chars = chars
+        return taken
 
     def standing(self, dropped: Counter[str]) -> list[Piece]:
         """Without what was taken back; that is counted."""
