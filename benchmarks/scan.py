@@ -6,6 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -79,9 +80,9 @@ def _looking(files: Sequence[str]) -> float:
 
 
 def _forms(store: SqliteStore) -> set[str]:
-    """The forms of turns in the first session."""
-    session = next(iter(fold_all(store, SESSIONS).values()))
-    return {turn.form for turn in stored_turns(store, session)}
+    """The forms of turns in the first sessions."""
+    first = islice(fold_all(store, SESSIONS).values(), 20)
+    return {turn.form for session in first for turn in stored_turns(store, session)}
 
 
 def _timed(store: SqliteStore, job_id: str, env: dict[str, str], place: Path) -> tuple[float, Outcome]:

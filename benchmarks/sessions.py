@@ -29,7 +29,7 @@ def _lines(rng: random.Random, session_id: str, size_bytes: int, cwd: str) -> It
     size, n = 0, 0
     last: str | None = None
     while size < size_bytes:
-        for record in [*_exchange(rng, session_id, n, cwd), *_form(rng, session_id, n, cwd)]:
+        for record in [*_exchange(rng, session_id, n, cwd), *(() if n % 3 else _form(rng, session_id, n, cwd))]:
             if "uuid" in record:
                 record["parentUuid"], last = last, str(record["uuid"])
             line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
@@ -81,7 +81,7 @@ def _exchange(rng: random.Random, session_id: str, n: int, cwd: str) -> list[dic
 
 
 def _form(rng: random.Random, session_id: str, n: int, cwd: str) -> list[dict[str, object]]:
-    """In turn one of the other forms in which people speak, or of those that programs put in their place."""
+    """One of the other forms in which people speak, or of those that programs put in their place."""
 
     def asked(name: str, **given: object) -> dict[str, object]:
         block = {"type": "tool_use", "id": f"f{n}", "name": name, "input": given}
@@ -94,7 +94,7 @@ def _form(rng: random.Random, session_id: str, n: int, cwd: str) -> list[dict[st
         block = {"type": "tool_result", "tool_use_id": f"f{n}", "content": text, "is_error": error}
         return user([block, *({"type": "text", "text": one} for one in beside)], **fields)
 
-    words, form = _words(rng, 8), FORMS[n % len(FORMS)]
+    words, form = _words(rng, 8), FORMS[(int(session_id[:8]) + n // 3) % len(FORMS)]
     if form == "answer":
         copy = {"answers": {"Which one?": words}}
         asking = asked("AskUserQuestion", questions=[{"question": "Which one?", "options": []}])
@@ -122,4 +122,4 @@ def _form(rng: random.Random, session_id: str, n: int, cwd: str) -> list[dict[st
 
 _REMINDER = "<system-reminder>\nThe cart has changed.\n</system-reminder>"
 FORMS = ("answer", "rejection", "plan", "beside", "command", "meanwhile", "")
-"""Each session has every one of them."""
+"""Any two sessions in a row have all of them."""

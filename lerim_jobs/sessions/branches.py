@@ -61,6 +61,8 @@ class Prompts:
 
     def take_back(self, follows: tuple[str, ...]) -> None:
         """Take back the prompts that follow one of these records, and what came of them."""
+        if not any([self._behind.get(record) for record in follows]):
+            return
         first = len(self._all)
         for at in {at for record in follows for at in self._behind.get(record, ())}:
             if not self._all[at].gone:
@@ -146,7 +148,12 @@ class Tree:
             return self._places[record]
         above = self._places.get(parent) if parent else None
         at = self._above.get(parent, parent) if parent else ""
-        follows = tuple(sorted({_short(one) for one in (at, parent) if one})) if parent else (_ROOT,)
+        if not parent:
+            follows: tuple[str, ...] = (_ROOT,)
+        elif at == parent or not at:
+            follows = (_short(parent),)
+        else:
+            follows = tuple(sorted({_short(at), _short(parent)}))
         if above is not None and above.gone:
             self.prompts.revive(above)
         if parent or self.linked:

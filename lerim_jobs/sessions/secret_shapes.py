@@ -18,6 +18,7 @@ class Shape(NamedTuple):
 
     `solid`: the hint stands in an unbroken run of at least SOLID_CHARS characters, so only such runs need to be searched.
     `gate` finds something in the unbroken runs of every text that has the secret. `sign` stands in each, and is looked for first.
+    `quick` finds something in every text that has the secret, once it is in lower case: ten times as fast as ignoring case.
     """
 
     kind: str
@@ -27,6 +28,7 @@ class Shape(NamedTuple):
     inner: re.Pattern[str] | None = None
     solid: bool = False
     sign: str = ""
+    quick: Callable[[str], object] | None = None
 
 
 SIGNS = "-@="
@@ -55,11 +57,31 @@ _PREFIXED = re.compile(
 
 
 def _shape(kind: str, hints: str, pattern: str, gate: str = "", *, sign: str = "") -> Shape:
-    return Shape(kind, tuple(hints.split()), re.compile(pattern), re.compile(gate).search if gate else None, sign=sign)
+    quick = re.compile(pattern.removeprefix("(?i)")).search if pattern.startswith("(?i)") else None
+    searched = re.compile(gate).search if gate else None
+    return Shape(kind, tuple(hints.split()), re.compile(pattern), searched, sign=sign, quick=quick)
 
 
 def _solid(kind: str, hints: str, pattern: str) -> Shape:
     return _shape(kind, hints, pattern)._replace(solid=True)
+
+
+_SIGN = re.compile("[:=]")
+_NAME_ENDS = ("key", "token", "secret", "passwd", "password", "passphrase", "credential", "credentials")
+_BEFORE_CHARS = 24
+
+
+def _is_assigned(lowered: str) -> bool:
+    """Whether a name of secrets stands in front of a sign that gives it a value."""
+    for sign in _SIGN.finditer(lowered):
+        before = lowered[max(0, sign.start() - _BEFORE_CHARS) : sign.start()]
+        if before.rstrip().rstrip("\"'\\").endswith(_NAME_ENDS):
+            return True
+    return False
+
+
+def _assigned(pattern: str, gate: str, sign: str = "") -> Shape:
+    return _shape("secret", " ".join(_NAME_HINTS), pattern, gate, sign=sign)._replace(quick=_is_assigned)
 
 
 def _has_prefixed(text: str) -> bool:
@@ -113,22 +135,16 @@ SHAPES: tuple[Shape, ...] = (
         "passw",
         rf"(?i)passw(?:or)?d(?:{_QUOTE})?\s{{0,4}}[:=]\s{{0,4}}{_QUOTE}{_VALUE}{{4,400}}",
     ),
-    _shape(
-        "secret",
-        " ".join(_NAME_HINTS),
+    _assigned(
         rf"(?i){_NAMES}(?:{_QUOTE})?\s{{0,4}}[:=]\s{{0,4}}{_QUOTE}{_VALUE}{{12,2000}}",
         r"[^\s\"'\\]{12}",
     ),
-    _shape(
-        "secret",
-        " ".join(_NAME_HINTS),
+    _assigned(
         rf"(?i){_NAMES}\s{{0,4}}=\s{{0,4}}[A-Za-z0-9_+/.=~-]{{16,2000}}",
         r"[A-Za-z0-9_+/.=~-]{16}",
-        sign="=",
+        "=",
     ),
-    _shape(
-        "secret",
-        " ".join(_NAME_HINTS),
+    _assigned(
         rf"(?i){_NAMES}\s{{0,4}}:\s{{0,4}}(?=[A-Za-z_+/.=~-]{{0,99}}\d)[A-Za-z0-9_+/.=~-]{{20,2000}}",
         r"[A-Za-z0-9_+/.=~-]{20}",
     ),

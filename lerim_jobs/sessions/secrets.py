@@ -6,7 +6,7 @@ A file's texts are looked at together first: what stands in none of them need no
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lerim_jobs.sessions.secret_shapes import SHAPES, SIGNS, SOLID_CHARS, Shape
 
@@ -55,17 +55,27 @@ def _possible(text: str) -> list[Shape]:
     lowered, lowered_solid = text.lower(), solid.lower()
     signs = {sign: sign in text for sign in SIGNS}
     hinted: dict[tuple[tuple[str, ...], bool], bool] = {}
-    """Shapes that share their hints are looked for once."""
     found = []
+    quick: dict[Callable[[str], object], bool] = {}
+    """Shapes that share their hints, or what is looked for first, are looked for once."""
     for shape in SHAPES:
         if shape.sign and not signs[shape.sign]:
             continue
         key = shape.hints, shape.solid
         if key not in hinted:
             hinted[key] = _stands(shape.hints, lowered_solid if shape.solid else lowered)
-        if hinted[key] and (shape.gate is None or shape.gate(solid)):
+        if not hinted[key] or (shape.gate is not None and not shape.gate(solid)):
+            continue
+        if shape.quick is not None and shape.quick not in quick:
+            quick[shape.quick] = bool(shape.quick(lowered))
+        if shape.quick is None or quick[shape.quick] or _is_odd(text):
             found.append(shape)
     return found
+
+
+def _is_odd(text: str) -> bool:
+    """Whether there are letters that are a Latin one when case is ignored, and none in lower case."""
+    return "\u0130" in text or "\u017f" in text
 
 
 def _stands(hints: tuple[str, ...], text: str) -> bool:
