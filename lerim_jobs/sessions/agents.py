@@ -42,8 +42,12 @@ class LineReader(Protocol):
         """The session whose subagent wrote the file; None for a session of its own."""
         ...
 
-    def read(self, line: bytes) -> Iterable[Piece]:
-        """The kept pieces of one line."""
+    def decode(self, block: bytes) -> list[list[Any]]:
+        """The records of each of these lines. Changes nothing but what is counted as dropped."""
+        ...
+
+    def take(self, records: list[Any]) -> Iterable[Piece]:
+        """The kept pieces of one line's records, which are in order behind those before."""
         ...
 
     def finish(self) -> dict[str, Any]:

@@ -61,6 +61,8 @@ class Prompts:
 
     def take_back(self, follows: tuple[str, ...]) -> None:
         """Take back the prompts that follow one of these records, and what came of them."""
+        if not any([self._behind.get(record) for record in follows]):
+            return
         first = len(self._all)
         for at in {at for record in follows for at in self._behind.get(record, ())}:
             if not self._all[at].gone:
@@ -108,48 +110,64 @@ class Tree:
 
     def __init__(self, prompts: Prompts, *, linked: bool | None) -> None:
         self.prompts, self.linked = prompts, linked
-        self._places: dict[str, tuple[Prompt | None, str]] = {}
-        """A record -> its prompt, and the record of the talk that it stands at: itself, or the one above it."""
+        self._places: dict[str, Prompt | None] = {}
+        """A record -> its prompt."""
+        self._above: dict[str, str] = {}
+        """A record that is no part of the talk -> the record of the talk that it stands at."""
 
-    def note(self, record: Any, parent: Any) -> Prompt | None:
+    def note(self, record: str | None, parent: str | None) -> Prompt | None:
         """A record that is no part of the talk, such as a notice or a snapshot; returns the prompt it belongs to."""
-        if isinstance(record, str):
-            prompt, at = self._places.get(parent) or (self.prompts.last, parent or record)
-            self._put(record, prompt, at)
-            return prompt
-        return self.prompts.last
-
-    def talk(self, record: Any, parent: Any) -> Prompt | None:
-        """An answer, a call or a result; returns the prompt it belongs to."""
-        place = self._places.get(parent)
-        if self.linked is not False and (place or not parent):
-            self.linked = bool(parent)
-        prompt = place[0] if place else self.prompts.last
-        if isinstance(record, str):
-            self._put(record, prompt, record)
+        prompt = self._places.get(parent, self.prompts.last) if parent else self.prompts.last
+        if record:
+            self._above[record] = self._above.get(parent, parent) if parent else record
+            self._put(record, prompt)
         return prompt
 
-    def prompt(self, record: Any, parent: Any) -> Prompt | None:
+    def talk(self, record: str | None, parent: str | None) -> Prompt | None:
+        """An answer, a call or a result; returns the prompt it belongs to."""
+        places = self._places
+        prompt = self.prompts.last
+        if parent:
+            if parent in places:
+                prompt = places[parent]
+                if self.linked is None:
+                    self.linked = True
+        else:
+            self.linked = False
+        if record:
+            self._put(record, prompt)
+            if record in self._above:
+                del self._above[record]
+        return prompt
+
+    def prompt(self, record: str | None, parent: str | None) -> Prompt | None:
         """A prompt; takes back those that it replaces."""
-        if not isinstance(record, str):
+        if not record:
             return self.prompts.last
         if record in self._places:  # records are written again after a compaction
-            return self._places[record][0]
-        above, at = self._places.get(parent) or (None, parent or "")
-        follows = tuple(sorted({_short(one) for one in (at, parent) if one})) if parent else (_ROOT,)
+            return self._places[record]
+        above = self._places.get(parent) if parent else None
+        at = self._above.get(parent, parent) if parent else ""
+        if not parent:
+            follows: tuple[str, ...] = (_ROOT,)
+        elif at == parent or not at:
+            follows = (_short(parent),)
+        else:
+            follows = tuple(sorted({_short(at), _short(parent)}))
         if above is not None and above.gone:
             self.prompts.revive(above)
         if parent or self.linked:
             self.prompts.take_back(follows)
         new = self.prompts.add((above or self.prompts.last) if parent else None, follows)
-        self._put(record, new, record)
+        self._put(record, new)
         return new
 
-    def _put(self, record: str, prompt: Prompt | None, at: str) -> None:
+    def _put(self, record: str, prompt: Prompt | None) -> None:
         if len(self._places) >= _MAX_PLACES:
             for old in list(self._places)[: _MAX_PLACES // 2]:
                 del self._places[old]
-        self._places[record] = (prompt, at)
+                self._above.pop(old, None)
+        self._places[record] = prompt
 
 
 def _short(record: str) -> str:

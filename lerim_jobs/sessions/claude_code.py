@@ -9,7 +9,7 @@ Keys come from the record's `uuid` and the block's number, so the same record ex
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -30,13 +30,14 @@ from lerim_jobs.sessions.claude_records import (
 )
 from lerim_jobs.sessions.parts import Piece, error_text, tool_text
 from lerim_jobs.sessions.queued import Queue
-from lerim_jobs.sessions.records import decode_line, parse_ms
+from lerim_jobs.sessions.records import decode_block, parse_ms
 from lerim_jobs.sessions.transcript import Form, Speaker
-from lerim_jobs.sessions.typed import typed
+from lerim_jobs.sessions.typed import Said, typed
 
 __all__ = ["ClaudeReader"]
 
 _TALK = ("user", "assistant")
+_NUMBERS = "0123456789"
 
 
 class ClaudeReader:
@@ -86,9 +87,12 @@ class ClaudeReader:
         last = parse_ms(self._last_stamp)
         return self._last_ms if last is None else last
 
-    def read(self, line: bytes) -> Sequence[Piece]:
+    def decode(self, block: bytes) -> list[list[Record]]:
+        """The records of each line."""
+        return decode_block(block, decoder, self.dropped, tidy)
+
+    def take(self, records: list[Record]) -> Sequence[Piece]:
         """The kept pieces of one line."""
-        records = decode_line(line, decoder, self.dropped, tidy)
         if len(records) == 1:
             return self._read(records[0])
         return [piece for record in records for piece in self._read(record)]
@@ -104,28 +108,27 @@ class ClaudeReader:
         self.talked = True
         message = record.message
         if message is None or (reason := _left_out(record, message)):
-            self._tree.note(*_link(record))
+            self._tree.note(record.uuid, record.parentUuid)
             self.dropped["no message" if message is None else reason] += 1
             return ()
         if record.type == "assistant":
             self._queue.answered()
-            under = self._tree.talk(*_link(record))
-            pieces = list(self._answer(record, message, under))
+            under = self._tree.talk(record.uuid, record.parentUuid)
+            pieces = self._answer(record, message, under)
         else:
-            pieces = list(self._said(record, message))
+            pieces = self._said(record, message)
         if not pieces:
             self.dropped["nothing to keep"] += 1
         return pieces
 
     def _note(self, record: Record) -> None:
-        if not self.session_id and isinstance(record.sessionId, str):
-            self.session_id = record.sessionId
-        place = record.worktreeSession
-        if place is not None and isinstance(place, dict) and isinstance(place.get("originalCwd"), str):
-            self.cwd = place["originalCwd"]
-        if self.cwd is None and isinstance(record.cwd, str) and record.cwd:
-            self.cwd = record.cwd
-        if record.gitBranch and isinstance(record.gitBranch, str):
+        if not self.session_id:
+            self.session_id = record.sessionId or ""
+        if record.worktreeSession is not None and isinstance(place := record.worktreeSession, dict):
+            self.cwd = place["originalCwd"] if isinstance(place.get("originalCwd"), str) else self.cwd
+        if self.cwd is None:
+            self.cwd = record.cwd or None
+        if record.gitBranch:
             self.branch = record.gitBranch
         if record.timestamp is not None:
             self._last_stamp = record.timestamp
@@ -140,20 +143,22 @@ class ClaudeReader:
 
     def _other(self, record: Record) -> Sequence[Piece]:
         """A record that is no part of the talk; what the user typed meanwhile may be in it."""
-        if record.isSidechain is not True and record.uuid is not None:
-            self._tree.note(*_link(record))
+        kind = record.type
+        mine = record.isSidechain is not True
+        if mine and record.uuid:
+            self._tree.note(record.uuid, record.parentUuid)
         pieces: Sequence[Piece] = ()
-        if record.type == "queue-operation":
+        if kind == "queue-operation":
             pieces = self._queued(record)
-        elif record.type == "attachment" and record.isSidechain is not True:
+        elif kind == "attachment" and mine:
             pieces = self._attached(record)
-        elif record.type == "summary" and isinstance(record.summary, str):
+        elif kind == "summary" and isinstance(record.summary, str):
             self.title = self.title or record.summary
-        for title in (record.customTitle, record.aiTitle):
-            if isinstance(title, str):
-                self.title = title
+        if record.customTitle is not None or record.aiTitle is not None:
+            for title in (record.customTitle, record.aiTitle):
+                self.title = title if isinstance(title, str) else self.title
         if not pieces:
-            self.dropped[record.type if isinstance(record.type, str) else "untyped"] += 1
+            self.dropped[kind or "untyped"] += 1
         return pieces
 
     def _queued(self, record: Record) -> Sequence[Piece]:
@@ -175,62 +180,75 @@ class ClaudeReader:
         text = _own(attached_prompt(record) or "")
         if not text or not self._queue.attached(text):
             return ()
-        uuid = record.uuid if isinstance(record.uuid, str) else digest(bytes(record.attachment))
+        uuid = record.uuid or digest(bytes(record.attachment))
         return [self._meanwhile(text, derived(uuid, "0"), record.timestamp)]
 
     def _meanwhile(self, text: str, key: str, stamp: Any) -> Piece:
         return self._piece("user", text, key, stamp, self.prompts.last, form="meanwhile")
 
-    def _answer(self, record: Record, message: Message, under: Prompt | None) -> Iterator[Piece]:
+    def _answer(self, record: Record, message: Message, under: Prompt | None) -> list[Piece]:
         """What the assistant says, asks and calls."""
+        pieces = []
         for number, block in enumerate(_blocks(message)):
             if block.type == "text":
-                text = block.text.strip() if isinstance(block.text, str) else ""
+                text = block.text.strip() if block.text else ""
                 if text:
-                    yield self._piece("assistant", text, _key(record, number), record.timestamp, under)
+                    pieces.append(self._piece("assistant", text, _key(record, number), record.timestamp, under))
             elif block.type == "tool_use":
-                asked = self._calls.begin(block.id, str(block.name), bytes(block.input).decode())
+                given = bytes(block.input).decode()
+                asked = self._calls.begin(block.id, block.name or "", given)
                 if asked:
-                    yield self._piece(
-                        "assistant", asked, _key(record, number), record.timestamp, under, form="question"
-                    )
+                    key = _key(record, number)
+                    pieces.append(self._piece("assistant", asked, key, record.timestamp, under, form="question"))
                     continue
-                text, limit = tool_text(str(block.name), bytes(block.input).decode())
-                yield self._piece("tool", text, _key(record, number), record.timestamp, under, limit=limit)
+                text, limit = tool_text(block.name or "", given)
+                pieces.append(self._piece("tool", text, _key(record, number), record.timestamp, under, limit=limit))
+        return pieces
 
-    def _said(self, record: Record, message: Message) -> Iterator[Piece]:
+    def _said(self, record: Record, message: Message) -> list[Piece]:
         """What the user says, and what tools give back in his place."""
         blocks = _blocks(message)
-        beside = any(block.type == "tool_result" for block in blocks)
-        human = beside or by_a_person(record)
-        said = [(number, one) for number, block in enumerate(blocks) for one in _typed(block) if human]
-        if beside or not (said or _is_command(blocks)):
-            under = self._tree.talk(*_link(record)) if beside else self._tree.note(*_link(record))
-            under = under or self.prompts.last
-        else:
-            under = self._tree.prompt(*_link(record))
+        results = [(number, block) for number, block in enumerate(blocks) if block.type == "tool_result"]
+        if results and len(results) == len(blocks):
+            return self._results(record, results, self._tree.talk(record.uuid, record.parentUuid) or self.prompts.last)
+        human = bool(results) or by_a_person(record)
+        said: list[tuple[int, Said]] = []
         for number, block in enumerate(blocks):
-            if block.type == "tool_result":
-                yield from self._result(record, block, number, under)
-            elif block.type == "text" and not any(number == at for at, _ in said):
-                self._queue.delivered(block.text if isinstance(block.text, str) else "")
+            words = typed(block.text) if human and block.type == "text" and block.text else ()
+            said += [(number, one) for one in words]
+            if block.type == "text" and not words:
+                self._queue.delivered(block.text or "")
                 self.dropped["injected prompt"] += 1
-        seen: Counter[int] = Counter()
+        if results:
+            under = self._tree.talk(record.uuid, record.parentUuid) or self.prompts.last
+        elif said or _is_command(blocks):
+            under = self._tree.prompt(record.uuid, record.parentUuid)
+        else:
+            under = self._tree.note(record.uuid, record.parentUuid) or self.prompts.last
+        pieces = self._results(record, results, under)
+        last, times = -1, 1
         for number, one in said:
-            seen[number] += 1
+            last, times = number, times + 1 if number == last else 1
             if not self._queue.recorded(one.text):
                 self.dropped["said before from the queue"] += 1
                 continue
-            key = _key(record, number, "" if seen[number] == 1 else f":{seen[number]}")
-            form: Form = one.form or ("beside" if beside else "")
-            yield self._piece("user", one.text, key, record.timestamp, under, form=form)
+            form: Form = one.form or ("beside" if results else "")
+            key = _key(record, number, "" if times == 1 else f":{times}")
+            pieces.append(self._piece("user", one.text, key, record.timestamp, under, form=form))
+        return pieces
+
+    def _results(self, record: Record, results: Iterable[tuple[int, Block]], under: Prompt | None) -> list[Piece]:
+        pieces: list[Piece] = []
+        for number, block in results:
+            if block.is_error is True or self._calls.asks(block.tool_use_id):
+                pieces += self._result(record, block, number, under)
+            else:
+                self._calls.end(block.tool_use_id)
+        return pieces
 
     def _result(self, record: Record, block: Block, number: int, under: Prompt | None) -> Iterator[Piece]:
         """What the user answers with a tool's result, and the start of an error."""
         refused = block.is_error is True
-        if not refused and not self._calls.asks(block.tool_use_id):
-            self._calls.end(block.tool_use_id)
-            return
         printed = plain(block.content)
         denied = record.toolDenialKind in (None, "user-rejected")
         result = self._calls.answered(
@@ -273,19 +291,9 @@ def _left_out(record: Record, message: Message) -> str:
     return "api error" if record.isApiErrorMessage is True or message.model == "<synthetic>" else ""
 
 
-def _link(record: Record) -> tuple[str | None, str | None]:
-    """The record's id and that of the one it follows."""
-    uuid, parent = record.uuid, record.parentUuid
-    return uuid if isinstance(uuid, str) else None, parent if isinstance(parent, str) and parent else None
-
-
 def _blocks(message: Message) -> Sequence[Block]:
     content = message.content or ()
     return (Block("text", content),) if isinstance(content, str) else content
-
-
-def _typed(block: Block) -> Sequence[Any]:
-    return typed(block.text) if block.type == "text" and isinstance(block.text, str) else ()
 
 
 def _own(text: str) -> str:
@@ -296,12 +304,11 @@ def _own(text: str) -> str:
 def _is_command(blocks: Sequence[Block]) -> bool:
     """Whether it is a slash command, which may say nothing and is a point to go back to all the same."""
     return any(
-        isinstance(block.text, str) and block.text.lstrip().startswith(("<command-name>", "<command-message>"))
+        block.text is not None and block.text.lstrip().startswith(("<command-name>", "<command-message>"))
         for block in blocks
     )
 
 
 def _key(record: Record, number: int, behind: str = "") -> str:
-    if isinstance(record.uuid, str):
-        return derived(record.uuid, f"{number}{behind}")
-    return derived(digest(msgspec.json.encode([record.message, record.timestamp])), f"{number}{behind}")
+    whole = record.uuid or digest(msgspec.json.encode([record.message, record.timestamp]))
+    return derived(whole, f"{number}{behind}" if behind else _NUMBERS[number] if number < 10 else str(number))

@@ -14,11 +14,11 @@ _NONE = msgspec.Raw(b"null")
 class Block(msgspec.Struct, frozen=True, gc=False):
     """A part of a message."""
 
-    type: Any = None
-    text: Any = None
-    id: Any = None
-    name: Any = None
-    tool_use_id: Any = None
+    type: str | None = None
+    text: str | None = None
+    id: str | None = None
+    name: str | None = None
+    tool_use_id: str | None = None
     is_error: Any = None
     input: msgspec.Raw = _NONE
     content: msgspec.Raw = _NONE
@@ -34,13 +34,13 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One object of a line; everything else in it is passed over without being built."""
 
-    type: Any = None
-    uuid: Any = None
-    parentUuid: Any = None
-    sessionId: Any = None
+    type: str | None = None
+    uuid: str | None = None
+    parentUuid: str | None = None
+    sessionId: str | None = None
     timestamp: Any = None
-    cwd: Any = None
-    gitBranch: Any = None
+    cwd: str | None = None
+    gitBranch: str | None = None
     isSidechain: Any = None
     isMeta: Any = None
     isCompactSummary: Any = None
@@ -71,13 +71,16 @@ class _Attachment(msgspec.Struct, frozen=True, gc=False):
     isMeta: Any = None
 
 
+_TEXTS = ("type", "uuid", "parentUuid", "sessionId", "cwd", "gitBranch")
+_BLOCK_TEXTS = ("type", "text", "id", "name", "tool_use_id")
 decoder = msgspec.json.Decoder(Record)
 _attachment = msgspec.json.Decoder(_Attachment)
 _origin = msgspec.json.Decoder(_Origin)
 
 
 def tidy(record: dict[str, Any]) -> dict[str, Any]:
-    """A record whose message has another shape: a bare string, blocks that are strings, or something unknown."""
+    """A record of another shape: texts that are none, a message that is a bare string, blocks that are strings or unknown."""
+    record = _with_texts(record, _TEXTS)
     message = record.get("message")
     if isinstance(message, str):
         message = {"content": message}
@@ -86,10 +89,14 @@ def tidy(record: dict[str, Any]) -> dict[str, Any]:
     content = message.get("content")
     if isinstance(content, list):
         content = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
-        content = [part for part in content if isinstance(part, dict)]
+        content = [_with_texts(part, _BLOCK_TEXTS) for part in content if isinstance(part, dict)]
     elif not isinstance(content, str):
         content = None
     return {**record, "message": {**message, "content": content}}
+
+
+def _with_texts(found: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {key: None if key in names and not isinstance(value, str) else value for key, value in found.items()}
 
 
 def value(raw: msgspec.Raw) -> Any:

@@ -21,7 +21,7 @@ from lerim_jobs.sessions.calls import Calls
 from lerim_jobs.sessions.codex_prompts import Message, Twins, prompt
 from lerim_jobs.sessions.copies import SOURCES
 from lerim_jobs.sessions.parts import Piece, error_text, tool_text
-from lerim_jobs.sessions.records import decode_line, parse_ms
+from lerim_jobs.sessions.records import decode_block, parse_ms
 from lerim_jobs.sessions.secrets import plain, redact
 from lerim_jobs.sessions.transcript import Form, Speaker
 
@@ -76,9 +76,13 @@ class CodexReader:
         }
         return {key: value for key, value in state.items() if value}
 
-    def read(self, line: bytes) -> Iterator[Piece]:
+    def decode(self, block: bytes) -> list[list[dict[str, Any]]]:
+        """The records of each line."""
+        return decode_block(block, _line, self.dropped)
+
+    def take(self, records: list[dict[str, Any]]) -> Iterator[Piece]:
         """The kept pieces of one line."""
-        for record in decode_line(line, _line, self.dropped):
+        for record in records:
             at_ms = parse_ms(record.get("timestamp"))
             if at_ms is not None:
                 self.first_ms = at_ms if self.first_ms is None else self.first_ms

@@ -119,6 +119,8 @@ class Queue:
 
     def recorded(self, text: str) -> bool:
         """Whether a record of the user's own says something new, and not what was just said from the queue."""
+        if not self._beside and not self._waiting:
+            return True
         words = _words(text)
         if _taken(self._beside, words):
             self._long.discard(words)

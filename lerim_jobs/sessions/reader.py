@@ -14,7 +14,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import IO, Any
 
 import msgspec
@@ -25,7 +24,7 @@ from lerim_jobs.sessions.agents import AGENTS, LineReader
 from lerim_jobs.sessions.copies import Known, copied
 from lerim_jobs.sessions.discovery import Found
 from lerim_jobs.sessions.parts import Piece
-from lerim_jobs.sessions.records import lines
+from lerim_jobs.sessions.records import BLOCK_BYTES, blocks
 from lerim_jobs.sessions.secrets import plain, redact, redact_all
 from lerim_jobs.sessions.session import FileMark
 from lerim_jobs.sessions.transcript import Turn
@@ -40,6 +39,8 @@ _TAIL_KEYS = "tail_keys"
 _BEGAN = "began"
 """In the state while what follows may be known by its keys: that of the file's first piece, empty before there was one."""
 _MAX_NAME_CHARS, _MAX_READ_CHARS, _MAX_PATH_CHARS, _MAX_REASONS = 200, 2000, 4096, 50
+_PLAIN_CHARS = 60
+"""Of so few characters none are encoded bytes."""
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _REASON = re.compile(r"[A-Za-z][A-Za-z _.:/-]{0,59}")  # no digits: hardly a secret has none
 
@@ -90,11 +91,11 @@ def read(
         state = dict(mark.state)
         skip, began = set(state.pop(_TAIL_KEYS, ())), state.pop(_BEGAN, None)
         start = FileMark(found.path, host, found.size_bytes, found.mtime_ns, found.inode, mark.offset, mark.tail_hash)
-        reader = AGENTS[found.agent].reader(state, stem=Path(found.path).stem)
+        reader = AGENTS[found.agent].reader(state, stem=_stem(found.path))
         file.seek(start.offset)
         quiet = now_ms - found.mtime_ns // 1_000_000 > QUIET_MS
         part = _part(file, reader, start, quiet=quiet, max_bytes=max_bytes, max_chars=max_chars)
-    session_id = _name(reader.session_id) or _name(Path(found.path).stem) or "unnamed"
+    session_id = _name(reader.session_id) or _name(_stem(found.path)) or "unnamed"
     if began is not None and part.pieces:
         proved, began = bool(began), began or part.pieces[0].key
         if reader.sources is None:
@@ -108,6 +109,10 @@ def read(
     left = frozenset(piece.key for piece in part.pieces) if rewritten and not part.more else None
     withdrawn = reader.prompts.withdrawn()
     return Reading(turns, indexed, indexed.offset - start.offset, part.more, withdrawn, left)
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
 
 
 def _may_go_on(part: _Part, skip: set[str], reader: LineReader) -> bool:
@@ -139,23 +144,24 @@ def _part(
     pieces = _Pieces()
     state: dict[str, Any] | None = None
     last, read_bytes, more = b"", 0, False
-    for line in lines(file):
+    for block in blocks(file, min(BLOCK_BYTES, max_bytes)):
         if more := read_bytes > max_bytes or pieces.chars > max_chars:
             break
-        if line.endswith(b"\n"):
-            if new := reader.read(line):
-                pieces.take(new)
-            read_bytes += len(line)
-            last = line
+        if block.endswith(b"\n"):
+            taken = pieces.take_lines(reader, block, max_chars)
+            read_bytes += taken
+            last = block[:taken]
+            if more := taken < len(block):
+                break
         elif quiet:
             state = reader.finish()
-            last_new = list(reader.read(line))
-            pieces.take(last_new)
-            state[_TAIL_KEYS] = [piece.key for piece in last_new] or ["nothing kept"]
+            before = len(pieces.kept)
+            pieces.take_lines(reader, block, max_chars)
+            state[_TAIL_KEYS] = [piece.key for piece in pieces.kept[before:]] or ["nothing kept"]
     end = msgspec.structs.replace(
         start,
         offset=start.offset + read_bytes,
-        tail_hash=_tail_hash(last) if last else start.tail_hash,
+        tail_hash=_tail_hash(last[last.rfind(b"\n", 0, -1) + 1 :]) if last else start.tail_hash,
         state=reader.finish() if state is None else state,
     )
     return _Part(pieces.standing(reader.dropped), end, more)
@@ -165,18 +171,27 @@ class _Pieces:
     """What is kept so far."""
 
     def __init__(self) -> None:
-        self._kept: list[Piece] = []
+        self.kept: list[Piece] = []
         self.chars = 0
 
-    def take(self, new: Iterable[Piece]) -> None:
-        for piece in new:
-            self._kept.append(piece)
-            self.chars += len(piece.text) + len(piece.answers)
+    def take_lines(self, reader: LineReader, block: bytes, max_chars: int) -> int:
+        """Read lines until there is enough; returns how many bytes of them were read, of the first line in any case."""
+        kept, take, chars = self.kept, reader.take, self.chars
+        taken = len(block)
+        for n, records in enumerate(reader.decode(block)):
+            if n and chars > max_chars:
+                taken = len(b"\n".join([*block.split(b"\n", n)[:n], b""]))
+                break
+            for piece in take(records):
+                kept.append(piece)
+                chars += len(piece.text) + len(piece.answers)
+        self.chars = chars
+        return taken
 
     def standing(self, dropped: Counter[str]) -> list[Piece]:
         """Without what was taken back; that is counted."""
-        kept = [piece for piece in self._kept if piece.under is None or not piece.under.gone]
-        dropped["taken back"] += len(self._kept) - len(kept)
+        kept = [piece for piece in self.kept if piece.under is None or not piece.under.gone]
+        dropped["taken back"] += len(self.kept) - len(kept)
         return kept
 
 
@@ -188,7 +203,8 @@ def _indexed(
     new = _unseen(part.pieces, skip, dropped)
     names = [" ".join((text or "")[:_MAX_READ_CHARS].split()) for text in (reader.title, reader.branch)]
     said = [text for piece in new for text in ((piece.text, piece.answers) if piece.answers else (piece.text,))]
-    texts, redactions = redact_all([*map(without_pictures, said), *names])
+    said = [without_pictures(text) if len(text) > _PLAIN_CHARS else text for text in said]
+    texts, redactions = redact_all([*said, *names])
     title, branch = texts[len(said) :]
     dropped.update(_counted(reader.dropped))
     rest = iter(texts)
@@ -215,7 +231,9 @@ def _indexed(
 
 def _turn(n: int, piece: Piece, texts: Iterator[str]) -> Turn:
     """The piece with its texts without secrets, which are the next ones."""
-    text = without_encoded(next(texts))[: piece.limit_chars]
+    text = next(texts)
+    if len(text) > _PLAIN_CHARS or piece.limit_chars is not None:
+        text = without_encoded(text)[: piece.limit_chars]
     answers = without_encoded(next(texts))[: piece.answers_chars] if piece.answers else ""
     return Turn(n, piece.speaker, text, piece.key, piece.at_ms, piece.form, answers)
 

@@ -9,16 +9,14 @@ holds makes it raise: too deep, too large and unreadable values are counted.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import IO, Any, TypeVar
 
 import msgspec
 
-__all__ = ["MAX_LINE_BYTES", "decode_line", "lines", "parse_ms"]
+__all__ = ["BLOCK_BYTES", "MAX_LINE_BYTES", "blocks", "decode_block", "decode_line", "parse_ms"]
 
 R = TypeVar("R")
 
@@ -28,32 +26,59 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 As Python objects a line may take twenty times its length.
 """
 
-_CHUNK_BYTES = 64 * 1024  # small enough to come from memory that is used again, not mapped anew
+BLOCK_BYTES = 64 * 1024
+"""Small enough to come from memory that is used again, not mapped anew."""
 
-_SECONDS = re.compile(r"[0-5][0-9]\.[0-9]{3}")
 _decoder = json.JSONDecoder()
 _BLANK = b" \t\r\n\x00\xef\xbb\xbf"
 
 
-def lines(file: IO[bytes]) -> Iterator[bytes]:
-    """Lines with their newline, the last one perhaps without; an overlong one comes as as many bytes that say so."""
+def blocks(file: IO[bytes], size_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Lines with their newlines, about `size_bytes` at once; what stands behind the last newline comes by itself, at the end.
+    An overlong line comes as as many bytes that say so.
+    """
     rest: list[bytes] = []
     held = lost = 0
-    while chunk := file.read(_CHUNK_BYTES):
-        first, newline, more = chunk.partition(b"\n")
-        rest.append(first)
-        held += len(first)
-        if held >= MAX_LINE_BYTES:
-            rest, held, lost = [], 0, lost + held
-        if not newline:
-            continue
-        yield b"".join(rest) + b"\n" if not lost else _oversized(lost + held)
-        *whole, last = more.split(b"\n")
-        for line in whole:
-            yield line + b"\n"
-        rest, held, lost = [last], len(last), 0
+    while chunk := file.read(size_bytes):
+        end = chunk.rfind(b"\n") + 1
+        if lost or held + len(chunk) >= MAX_LINE_BYTES:
+            first = chunk.find(b"\n") + 1
+            rest.append(chunk[:first] if first else chunk)
+            held += len(rest[-1])
+            if held >= MAX_LINE_BYTES:
+                rest, held, lost = [], 0, lost + held
+            if not first:
+                continue
+            yield b"".join(rest) if not lost else _oversized(lost + held - 1)
+            rest, held, lost = [], 0, 0
+            chunk, end = chunk[first:], max(0, end - first)
+        if end:
+            yield b"".join([*rest, chunk[:end]]) if rest else chunk[:end]
+            rest, held = [], 0
+        if end < len(chunk):
+            rest.append(chunk[end:])
+            held += len(rest[-1])
     if held and not lost:
         yield b"".join(rest)
+
+
+def decode_block(
+    block: bytes,
+    decoder: msgspec.json.Decoder[R],
+    problems: Counter[str],
+    tidy: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> list[list[R]]:
+    """The records of each of these lines, as `decode_line` has them."""
+    count = block.count(b"\n")
+    try:
+        if not block.isascii():
+            block.decode()  # the decoder leaves parts raw, where bad bytes would surface later
+        records = decoder.decode_lines(block)
+        if len(records) == count:  # else a line holds several, or several lines hold one
+            return [[record] for record in records]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    return [decode_line(line, decoder, problems, tidy) for line in block.removesuffix(b"\n").split(b"\n")]
 
 
 def _oversized(size_bytes: int) -> bytes:
@@ -96,28 +121,14 @@ def _mended(
 def parse_ms(value: Any) -> int | None:
     """ISO 8601, epoch seconds or epoch milliseconds as milliseconds; None for anything else."""
     if isinstance(value, str):
-        seconds = value[17:23]
-        if len(value) == 24 and value[16] == ":" and value[23] == "Z" and _SECONDS.fullmatch(seconds):
-            minute_ms = _minute_ms(value[:16])
-            return None if minute_ms is None else minute_ms + int(seconds[:2]) * 1000 + int(seconds[3:])
-        return _iso_ms(value)
+        try:
+            at = datetime.fromisoformat(value)
+            return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+        except (ValueError, OverflowError):
+            return None
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e14:
         return int(value if value > 1e10 else value * 1000)
     return None
-
-
-@lru_cache(maxsize=1024)
-def _minute_ms(minute: str) -> int | None:
-    """Neighbouring records share their minute."""
-    return _iso_ms(f"{minute}:00Z")
-
-
-def _iso_ms(value: str) -> int | None:
-    try:
-        at = datetime.fromisoformat(value)
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _values(line: bytes, problems: Counter[str]) -> Iterator[Any]:

@@ -140,9 +140,11 @@ class Scan:
 
     def _note(self, session: Session) -> None:
         self._known.add(session.stream)
-        sources = (copies_of(one) for mark in session.files.values() for one in mark.state.get(SOURCES, ()))
-        for began in filter(None, (session.first_key, *sources)):
-            self._beginnings.setdefault(began, set()).add(session.stream)
+        if session.first_key:
+            self._beginnings.setdefault(session.first_key, set()).add(session.stream)
+        for mark in session.files.values():
+            for source in mark.state.get(SOURCES, ()):
+                self._beginnings.setdefault(copies_of(source), set()).add(session.stream)
 
     def _alike(self, stream: str, began: str | None) -> set[str]:
         """The session, and those that begin as this file does."""

@@ -10,14 +10,15 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["SHAPES", "SOLID_CHARS", "VENDOR_PREFIXES", "Shape"]
+__all__ = ["SHAPES", "SIGNS", "SOLID_CHARS", "VENDOR_PREFIXES", "Shape"]
 
 
 class Shape(NamedTuple):
     """`inner`: `pattern` finds candidates, and what of them matches `inner` is the secret.
 
     `solid`: the hint stands in an unbroken run of at least SOLID_CHARS characters, so only such runs need to be searched.
-    `gate` finds something in the unbroken runs of every text that has the secret.
+    `gate` finds something in the unbroken runs of every text that has the secret. `sign` stands in each, and is looked for first.
+    `quick` finds something in every text that has the secret, once it is in lower case: ten times as fast as ignoring case.
     """
 
     kind: str
@@ -26,8 +27,11 @@ class Shape(NamedTuple):
     gate: Callable[[str], object] | None = None
     inner: re.Pattern[str] | None = None
     solid: bool = False
+    sign: str = ""
+    quick: Callable[[str], object] | None = None
 
 
+SIGNS = "-@="
 SOLID_CHARS = 12
 
 
@@ -52,12 +56,32 @@ _PREFIXED = re.compile(
 )
 
 
-def _shape(kind: str, hints: str, pattern: str, gate: str = "") -> Shape:
-    return Shape(kind, tuple(hints.split()), re.compile(pattern), re.compile(gate).search if gate else None)
+def _shape(kind: str, hints: str, pattern: str, gate: str = "", *, sign: str = "") -> Shape:
+    quick = re.compile(pattern.removeprefix("(?i)")).search if pattern.startswith("(?i)") else None
+    searched = re.compile(gate).search if gate else None
+    return Shape(kind, tuple(hints.split()), re.compile(pattern), searched, sign=sign, quick=quick)
 
 
 def _solid(kind: str, hints: str, pattern: str) -> Shape:
     return _shape(kind, hints, pattern)._replace(solid=True)
+
+
+_SIGN = re.compile("[:=]")
+_NAME_ENDS = ("key", "token", "secret", "passwd", "password", "passphrase", "credential", "credentials")
+_BEFORE_CHARS = 24
+
+
+def _is_assigned(lowered: str) -> bool:
+    """Whether a name of secrets stands in front of a sign that gives it a value."""
+    for sign in _SIGN.finditer(lowered):
+        before = lowered[max(0, sign.start() - _BEFORE_CHARS) : sign.start()]
+        if before.rstrip().rstrip("\"'\\").endswith(_NAME_ENDS):
+            return True
+    return False
+
+
+def _assigned(pattern: str, gate: str, sign: str = "") -> Shape:
+    return _shape("secret", " ".join(_NAME_HINTS), pattern, gate, sign=sign)._replace(quick=_is_assigned)
 
 
 def _has_prefixed(text: str) -> bool:
@@ -70,6 +94,7 @@ SHAPES: tuple[Shape, ...] = (
         "private",
         r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----[\s\S]*?"
         r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
+        sign="-",
     ),
     _solid("jwt", "eyj", r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]{4,})?"),
     _shape(
@@ -80,14 +105,14 @@ SHAPES: tuple[Shape, ...] = (
     ),
     _shape("cookie", "cookie:", r"(?i)\bcookie:\s{0,4}[^\s\"'=;]{1,64}=[^\r\n\"']{4,2000}"),
     _shape("bearer", "bearer", r"(?i)\bbearer\s{1,4}[A-Za-z0-9._~+/=-]{12,}"),
-    _shape("url-password", "://", r"(?i)\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']{0,100}:[^\s@\"']{1,200}@"),
-    _shape("login", "-u --user", rf"(?<!\S)(?:-u|--user)[ =](?:{_QUOTE})?[^\s:\"']{{1,64}}:{_VALUE}{{3,200}}"),
+    _shape("url-password", "://", r"(?i)\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']{0,100}:[^\s@\"']{1,200}@", sign="@"),
+    _shape("login", "-u", rf"(?<!\S)(?:-u|--user)[ =](?:{_QUOTE})?[^\s:\"']{{1,64}}:{_VALUE}{{3,200}}", sign="-"),
     Shape("api-key", ("",), _LONG, _has_prefixed, _PREFIXED, solid=True),
     _solid("mailgun-key", "key-", r"\bkey-[0-9a-f]{32}\b"),
     _solid("databricks-token", "dapi", r"\bdapi[0-9a-f]{32}"),
     _solid("notion-token", "secret_", r"\bsecret_[A-Za-z0-9]{40,}"),
     _solid("slack-token", "xox", r"\bxox[a-z]-[A-Za-z0-9-]{10,}"),
-    _shape(
+    _solid(
         "slack-webhook", "hooks.slack.com", r"(?i)\bhooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9/_-]{10,200}"
     ),
     _solid("discord-webhook", "/webhooks/", r"(?i)\bdiscord(?:app)?\.com/api/webhooks/\d{5,25}/[A-Za-z0-9_-]{20,200}"),
@@ -98,7 +123,7 @@ SHAPES: tuple[Shape, ...] = (
     _solid("azure-secret", "q~", r"\b[A-Za-z0-9_~.-]{3}\dQ~[A-Za-z0-9_~.-]{30,}"),
     _solid("azure-sas", "sig=", r"(?i)\bsig=[A-Za-z0-9%+/=_-]{20,200}"),
     _solid("sendgrid-key", "sg.", r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
-    _shape("twilio-key", "sk ac", r"\b(?:SK|AC)[0-9a-f]{32}\b", r"(?:SK|AC)[0-9a-f]{32}"),
+    _shape("twilio-key", "sk ac", r"\b(?:SK|AC)[0-9a-f]{32}\b", r"(?:SK|AC)[0-9a-f]{32}")._replace(solid=True),
     _solid("mailchimp-key", "-us", r"\b[0-9a-f]{32}-us\d{1,2}\b"),
     _shape(
         "secret",
@@ -110,29 +135,25 @@ SHAPES: tuple[Shape, ...] = (
         "passw",
         rf"(?i)passw(?:or)?d(?:{_QUOTE})?\s{{0,4}}[:=]\s{{0,4}}{_QUOTE}{_VALUE}{{4,400}}",
     ),
-    _shape(
-        "secret",
-        " ".join(_NAME_HINTS),
+    _assigned(
         rf"(?i){_NAMES}(?:{_QUOTE})?\s{{0,4}}[:=]\s{{0,4}}{_QUOTE}{_VALUE}{{12,2000}}",
-        r"[^\"'\\]{12}",
+        r"[^\s\"'\\]{12}",
     ),
-    _shape(
-        "secret",
-        " ".join(_NAME_HINTS),
+    _assigned(
         rf"(?i){_NAMES}\s{{0,4}}=\s{{0,4}}[A-Za-z0-9_+/.=~-]{{16,2000}}",
         r"[A-Za-z0-9_+/.=~-]{16}",
+        "=",
     ),
-    _shape(
-        "secret",
-        " ".join(_NAME_HINTS),
+    _assigned(
         rf"(?i){_NAMES}\s{{0,4}}:\s{{0,4}}(?=[A-Za-z_+/.=~-]{{0,99}}\d)[A-Za-z0-9_+/.=~-]{{20,2000}}",
         r"[A-Za-z0-9_+/.=~-]{20}",
     ),
     _shape(
         "secret",
-        "--pass --token --secret --api-key --apikey --auth",
+        "--",
         r"(?i)--(?:pass(?:word|wd|phrase)?|token|secret|api-?key|auth(?:-token)?)[ =]"
         rf"(?=\S{{0,99}}\d){_VALUE}{{6,2000}}",
+        sign="-",
     ),
     _shape("email", "@", r"\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,5}\b"),
 )

@@ -6,9 +6,9 @@ A file's texts are looked at together first: what stands in none of them need no
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from lerim_jobs.sessions.secret_shapes import SHAPES, SOLID_CHARS, Shape
+from lerim_jobs.sessions.secret_shapes import SHAPES, SIGNS, SOLID_CHARS, Shape
 
 __all__ = ["plain", "redact", "redact_all"]
 
@@ -38,7 +38,7 @@ def redact_all(texts: Sequence[str]) -> tuple[list[str], int]:
         texts = [plain(text) for text in texts]
         together = "\n".join(texts)
     shapes = _possible(together)
-    if not shapes:
+    if not shapes or not _without(together, shapes)[1]:  # nothing is found in a part that is not found in all of it
         return list(texts), 0
     cleaned, count = [], 0
     for text in texts:
@@ -51,15 +51,56 @@ def redact_all(texts: Sequence[str]) -> tuple[list[str], int]:
 
 def _possible(text: str) -> list[Shape]:
     """The shapes that may be in the text; most texts have none."""
-    solid = "\n".join([run for run in text.split() if len(run) >= SOLID_CHARS])
-    lowered = (text.lower(), solid.lower())
-    return [shape for shape in SHAPES if _may_be_in(shape, lowered[shape.solid], solid)]
+    solid = _solid(text)
+    lowered, lowered_solid = text.lower(), solid.lower()
+    signs = {sign: sign in text for sign in SIGNS}
+    hinted: dict[tuple[tuple[str, ...], bool], bool] = {}
+    found = []
+    quick: dict[Callable[[str], object], bool] = {}
+    """Shapes that share their hints, or what is looked for first, are looked for once."""
+    for shape in SHAPES:
+        if shape.sign and not signs[shape.sign]:
+            continue
+        key = shape.hints, shape.solid
+        if key not in hinted:
+            hinted[key] = _stands(shape.hints, lowered_solid if shape.solid else lowered)
+        if not hinted[key] or (shape.gate is not None and not shape.gate(solid)):
+            continue
+        if shape.quick is not None and shape.quick not in quick:
+            quick[shape.quick] = bool(shape.quick(lowered))
+        if shape.quick is None or quick[shape.quick] or _is_odd(text):
+            found.append(shape)
+    return found
 
 
-def _may_be_in(shape: Shape, lowered: str, solid: str) -> bool:
-    if shape.gate is not None and not shape.gate(solid):
-        return False
-    return any([hint in lowered for hint in shape.hints])  # a list: a generator costs more than it saves
+def _is_odd(text: str) -> bool:
+    """Whether there are letters that are a Latin one when case is ignored, and none in lower case."""
+    return "\u0130" in text or "\u017f" in text
+
+
+def _stands(hints: tuple[str, ...], text: str) -> bool:
+    for hint in hints:  # noqa: SIM110 - a generator costs more than it saves
+        if hint in text:
+            return True
+    return False
+
+
+_SPACES = b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
+_OUTLINE = bytes(32 if byte in _SPACES else 120 for byte in range(256))
+_RUN = b"x" * SOLID_CHARS
+
+
+def _solid(text: str) -> str:
+    """The unbroken runs of a text, one a line. Rarer kinds of white space do not break them: it is no loss to look at more."""
+    data = text.encode("utf-8", "surrogatepass")
+    outline = data.translate(_OUTLINE)
+    runs = []
+    at = outline.find(_RUN)
+    while at >= 0:
+        end = outline.find(b" ", at)
+        runs.append(data[at:] if end < 0 else data[at:end])
+        at = outline.find(_RUN, end) if end >= 0 else -1
+    return b"\n".join(runs).decode("utf-8", "surrogatepass")
 
 
 def _without(text: str, shapes: Sequence[Shape]) -> tuple[str, int]:

@@ -307,13 +307,13 @@ def _titled(event: SessionIndexed, title: str) -> SessionIndexed:
 def test_a_reader_that_fails_costs_its_file_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.says("bad", "BOOM")
     machine.says("good", "Fine.")
-    read = ClaudeReader.read
+    decode = ClaudeReader.decode
 
-    def failing(self: ClaudeReader, line: bytes) -> Any:
-        if b"BOOM" in line:
+    def failing(self: ClaudeReader, block: bytes) -> Any:
+        if b"BOOM" in block:
             raise ZeroDivisionError
-        return read(self, line)
+        return decode(self, block)
 
-    monkeypatch.setattr(ClaudeReader, "read", failing)
+    monkeypatch.setattr(ClaudeReader, "decode", failing)
     counts = machine.scan()
     assert (counts["indexed"], counts["skipped_reasons"]) == (1, {"the reader failed: ZeroDivisionError": 1})
