@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from lerim_jobs.audit.money import overspend
 from lerim_jobs.cli.jobs.usage import usage_command
 from lerim_jobs.config import Budget, Price, Provider, Role, Roles, Settings
-from lerim_jobs.errors import ClaimLost, JobsError, ModelUnavailable, Parked
+from lerim_jobs.errors import ClaimLost, ConflictError, JobsError, ModelUnavailable, Parked
 from lerim_jobs.jobs import budget, claims, recount
 from lerim_jobs.jobs.cancelling import cancel
 from lerim_jobs.jobs.caps import Spent, Wish
@@ -170,7 +170,7 @@ def cancelled_while(store: SqliteStore, models: Models, ready: Callable[[], bool
         scope.current.set(claim_scope)
         try:
             models.ping("lead")
-        except ClaimLost:
+        except (ClaimLost, ConflictError):  # told by its scope, or by the log where the gate asks just then
             ended.append(True)
 
     worker = threading.Thread(target=work)
