@@ -11,42 +11,10 @@ import pytest
 from lerim_jobs.git.checkout import checkout_of
 from lerim_jobs.log.events import MemoryArchived, MemoryRedacted, MemoryUpdated
 from lerim_jobs.memory.files.survey import needs_publish
-from tests.git import git, needs_git
-from tests.projects import Shop
+from tests.git import needs_git
+from tests.repositories import Repository
 
 pytestmark = needs_git
-
-
-class Repository:
-    """A repository whose folder `shop` is a registered project."""
-
-    def __init__(self, root: Path, *, around: Path | None = None) -> None:
-        self.root, self.shop = around or root / "shop", Shop(root)
-        self.git("init", "-q", "-b", "main")
-        (self.root / "README").write_text("x")
-        (self.shop.repository / "code").write_text("x")
-        self.commit("start")
-
-    def git(self, *arguments: str) -> str:
-        return git(self.root, *arguments)
-
-    def commit(self, message: str) -> None:
-        self.git("add", "-A")
-        self.git("commit", "-qm", message)
-
-    def sync(self) -> dict[str, object]:
-        """What a sync does at its end, twice as the next one would."""
-        found = self.shop.publish()
-        assert self.shop.publish() == {}
-        return found
-
-    @property
-    def active(self) -> list[str]:
-        return sorted(key for key, one in self.shop.memories.items() if one.status == "active")
-
-    @property
-    def dirty(self) -> str:
-        return self.git("status", "--porcelain", "-uall")
 
 
 @pytest.fixture(params=["whole", "package"])
@@ -57,16 +25,7 @@ def repository(tmp_path: Path, request: pytest.FixtureRequest) -> Repository:
 
 @pytest.fixture
 def branched(repository: Repository) -> Repository:
-    """`a` on main; on the branch `feature`, which is checked out, `a` in a second version and `b`; all committed."""
-    repository.shop.add("a")
-    repository.sync()
-    repository.commit("a")
-    repository.git("checkout", "-qb", "feature")
-    repository.shop.add("b")
-    repository.shop.append("a", MemoryUpdated("a", "About a", "More of a.", 0.9))
-    repository.sync()
-    repository.commit("b")
-    return repository
+    return repository.branch_off()
 
 
 def test_a_branch_that_lacks_a_memory_archives_and_writes_nothing(branched: Repository) -> None:
@@ -103,12 +62,12 @@ def test_a_file_that_is_deleted_on_a_branch_is_a_wish(branched: Repository, how:
 
 def test_commits_alone_are_no_switch(branched: Repository) -> None:
     branched.git("checkout", "-q", "main")
-    before = checkout_of(branched.shop.repository)
+    before = checkout_of(branched.shop.repository).text
     for number in range(3):
         (branched.root / "README").write_text(str(number))
         branched.commit(f"commit {number}")
     branched.git("commit", "-q", "--amend", "-m", "better")
-    assert checkout_of(branched.shop.repository) == before
+    assert checkout_of(branched.shop.repository).text == before
 
 
 @pytest.mark.parametrize(
@@ -222,22 +181,22 @@ def test_a_switch_alone_is_looked_at_so_that_the_next_deletion_counts(branched: 
 def test_a_linked_worktree_and_a_repository_without_reflog_are_known(branched: Repository, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     branched.git("worktree", "add", "-q", "-b", "side", str(linked), "main")
-    before = checkout_of(linked)
+    before = checkout_of(linked).text
     assert before.startswith("ref: refs/heads/side ")
-    assert before != checkout_of(branched.shop.repository)
+    assert before != checkout_of(branched.shop.repository).text
     shutil.rmtree(branched.root / ".git" / "logs")
-    without = checkout_of(branched.shop.repository)
+    without = checkout_of(branched.shop.repository).text
     assert without == f"ref: refs/heads/feature {branched.git('rev-parse', 'HEAD').strip()}"
 
 
 def test_odd_files_of_git_are_no_git(tmp_path: Path) -> None:
-    assert checkout_of(tmp_path) == ""
+    assert checkout_of(tmp_path).text == ""
     os.mkfifo(tmp_path / ".git")
-    assert checkout_of(tmp_path) == ""
+    assert checkout_of(tmp_path).text == ""
     (tmp_path / ".git").unlink()
     (tmp_path / ".git").write_bytes(b"gitdir: " + b"\xff\0" * 4000)
-    assert checkout_of(tmp_path) == ""
+    assert checkout_of(tmp_path).text == ""
     (tmp_path / ".git").unlink()
     (tmp_path / ".git").mkdir()
     os.mkfifo(tmp_path / ".git" / "HEAD")
-    assert checkout_of(tmp_path) == ""
+    assert checkout_of(tmp_path).text == ""

@@ -181,12 +181,12 @@ def test_a_branch_switch_is_nobodys_wish_and_nothing_is_written_into_the_branch(
 def test_a_work_tree_of_git_is_known_by_its_own_head(shop: Shop) -> None:
     from lerim_jobs.git.checkout import checkout_of
 
-    assert checkout_of(shop.repository) == ""
+    assert checkout_of(shop.repository).text == ""
     real = shop.root / "main" / ".git" / "worktrees" / "shop"
     real.mkdir(parents=True)
     (real / "HEAD").write_text("ref: refs/heads/side\n")
     (shop.repository / ".git").write_text("gitdir: ../main/.git/worktrees/shop\n")
-    assert checkout_of(shop.repository) == "ref: refs/heads/side"
+    assert checkout_of(shop.repository).text == "ref: refs/heads/side"
 
 
 def test_rebuilt_from_the_log_every_file_has_the_same_bytes(shop: Shop) -> None:

@@ -89,7 +89,7 @@ def _wish(base: Memory, path: str, parsed: Parsed) -> Wish:
 
 def _unchanged(changes: Changes, state: FileState, path: str, *, is_newest: bool) -> None:
     """The words of some version; when it is the published one, only white space or line ends differ."""
-    if is_newest and state.published == state.version and path == state.path and state.has_file:
+    if is_newest and state.is_here and state.published == state.version and path == state.path and state.has_file:
         changes.same[path] = state.digest
     else:
         changes.seen[state.memory_id] = digest(changes.found.changed[path])

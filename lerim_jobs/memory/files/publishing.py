@@ -12,7 +12,7 @@ from typing import Any
 
 from lerim_jobs.clock import now_ns
 from lerim_jobs.errors import BadInput, ConflictError
-from lerim_jobs.git.checkout import checkout_of
+from lerim_jobs.git.checkout import checkout_of, has_been, let_git_finish
 from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import ProjectPublished, PublishedFile
 from lerim_jobs.log.projection import find
@@ -26,6 +26,7 @@ from lerim_jobs.memory.files.survey import Survey, survey
 from lerim_jobs.memory.files.writing import write
 from lerim_jobs.memory.memory import Memory, fold
 from lerim_jobs.memory.stored import load_memories, memory_stream
+from lerim_jobs.paths import memory_dir
 from lerim_jobs.projects import PROJECTS, Project, project_stream
 
 __all__ = ["publish", "publish_now"]
@@ -50,15 +51,21 @@ def publish(
     path = Path(project.path)
     if not os.path.isdir(path):
         raise BadInput(f"the folder of project {project.name!r} is gone: {project.path!r}")
-    checkout, found = checkout_of(path), survey(store, project)
-    # git may be at work right now: then what it changes is found by the next publish, which sees another checkout again
-    is_switched = bool(project.checkout) and {checkout, checkout_of(path)} != {project.checkout}
+    folder = memory_dir(path)
+    before, found = checkout_of(folder), survey(store, project)
+    if found.missing:
+        let_git_finish(folder)
+    after = checkout_of(folder)
+    is_busy = before.is_busy or after.is_busy or before.text != after.text
+    is_switched = after.text != "" and {before.text, after.text} != {project.checkout}
+    is_written_again = _is_nowhere(found) and not (is_switched and has_been(folder, project.checkout))
     changes = read_changes(
         project.project_id,
         found,
         _known(store),
         is_switched=is_switched,
-        keep_missing=_is_not_checked_out(found),
+        is_busy=is_busy,
+        keep_missing=is_written_again,
     )
     states = found.states
     if changes.events:
@@ -72,7 +79,8 @@ def publish(
         **{name: changes.counts[name] for name in _COUNTS},
         "problems": _told([*changes.problems, *written.problems]),
     }
-    return output, _effects(project, written.files, checkout)
+    # what git has begun counts as seen when it is through: until then a missing file is not decided
+    return output, _effects(project, written.files, "" if is_busy else after.text)
 
 
 def publish_now(
@@ -101,7 +109,7 @@ def _told(problems: list[Problem]) -> list[dict[str, str]]:
     return [{"path": one.path, "problem": one.problem} for one in told]
 
 
-def _is_not_checked_out(found: Survey) -> bool:
+def _is_nowhere(found: Survey) -> bool:
     """The whole folder, or every single file of several, is gone: a fresh clone or a clean-up, nobody's wish to forget."""
     published = sum(1 for state in found.states.values() if state.is_here)
     return not found.scan.is_there or 1 < published == len(found.missing)

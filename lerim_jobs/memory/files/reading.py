@@ -18,17 +18,25 @@ from lerim_jobs.memory.files.survey import Survey
 
 __all__ = ["new_memory", "read_changes"]
 
+_BUSY = "git is in the middle of something (a lock, or a merge or rebase that waits): missing files, {}, are looked at afterwards"
 _OTHERS = "memory {!r} belongs to another project; left alone. If that project lies here now: `lerim project move`"
 _UNKNOWN = "no memory has the id {!r}; left alone. `lerim memory import` with this folder takes such files in"
 
 
 def read_changes(
-    project_id: str, found: Survey, known: Known, *, is_switched: bool = False, keep_missing: bool = False
+    project_id: str,
+    found: Survey,
+    known: Known,
+    *,
+    is_switched: bool = False,
+    is_busy: bool = False,
+    keep_missing: bool = False,
 ) -> Changes:
     """Compare; nothing is written. With `is_switched` git has changed files since the last look, so that one which is missing is
-    one that the branch lacks. With `keep_missing` one that is missing is nobody's wish, and is written again.
+    one that the branch lacks; while it `is_busy` a missing one says nothing yet. With `keep_missing` one that is missing is
+    nobody's wish, and is written again.
     """
-    changes = Changes(project_id, found, known, is_switched)
+    changes = Changes(project_id, found, known, is_switched or is_busy)
     owners = {state.path: state for state in found.states.values() if state.path}
     for path, problem in {**found.scan.odd, **found.unread}.items():
         changes.leave(path, problem, owners[path].memory_id if path in owners else None)
@@ -48,10 +56,16 @@ def read_changes(
             homeless |= {owner_id} if owner_id else set()
             strangers.append((path, parsed))
     _strangers(changes, strangers, homeless)
-    if is_switched:
-        changes.lacking = found.missing - changes.paths.keys() - changes.held.keys()
-    elif not keep_missing:
-        _deleted(changes, found.missing)
+    missing = found.missing - changes.paths.keys() - changes.held.keys()
+    if missing and is_busy:
+        changes.say(".", _BUSY.format(len(missing)))
+        changes.left |= missing
+    elif keep_missing:
+        pass
+    elif is_switched:
+        changes.lacking = missing
+    else:
+        _deleted(changes, missing)
     return changes
 
 
@@ -131,7 +145,7 @@ def _id_for(changes: Changes, path: str) -> tuple[str, bool]:
 
 
 def _deleted(changes: Changes, missing: set[str]) -> None:
-    for memory_id in sorted(missing - changes.paths.keys()):
+    for memory_id in sorted(missing):
         state = changes.found.states[memory_id]
         if state.path and state.status == "active":
             changes.add(memory_id, state.version, MemoryArchived(memory_id, "its file was deleted"))

@@ -62,7 +62,7 @@ def needs_publish(store: Store, project: Project) -> bool:
     path = Path(project.path)
     if not path.is_dir():
         return False
-    if project.checkout and checkout_of(path) != project.checkout:
+    if project.checkout and checkout_of(memory_dir(path)).text not in ("", project.checkout):
         return True
     found = survey(store, project)
     if any(path not in found.nobodys for path in found.changed):
