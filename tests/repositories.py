@@ -28,6 +28,11 @@ class Repository:
         self.git("add", "-A")
         self.git("commit", "-qm", message)
 
+    def commit_file(self, name: str, text: str) -> None:
+        """A file of nobody's, in the repository's folder."""
+        (self.root / name).write_text(text)
+        self.commit(f"{name}: {text}")
+
     def sync(self) -> dict[str, object]:
         """What a sync does at its end, twice as the next one would."""
         found = self.shop.publish()

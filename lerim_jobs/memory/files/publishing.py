@@ -13,6 +13,7 @@ from typing import Any
 from lerim_jobs.clock import now_ns
 from lerim_jobs.errors import BadInput, ConflictError
 from lerim_jobs.git.checkout import checkout_of, has_been, let_git_finish
+from lerim_jobs.git.moves import taken_since
 from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.log.events import ProjectPublished, PublishedFile
 from lerim_jobs.log.projection import find
@@ -22,7 +23,7 @@ from lerim_jobs.memory.files import looks
 from lerim_jobs.memory.files.changes import Changes, Known, Problem
 from lerim_jobs.memory.files.reading import read_changes
 from lerim_jobs.memory.files.states import file_states
-from lerim_jobs.memory.files.survey import Survey, survey
+from lerim_jobs.memory.files.survey import survey
 from lerim_jobs.memory.files.writing import write
 from lerim_jobs.memory.memory import Memory, fold
 from lerim_jobs.memory.stored import load_memories, memory_stream
@@ -58,14 +59,14 @@ def publish(
     after = checkout_of(folder)
     is_busy = before.is_busy or after.is_busy or before.text != after.text
     is_switched = after.text != "" and {before.text, after.text} != {project.checkout}
-    is_written_again = _is_nowhere(found) and not (is_switched and has_been(folder, project.checkout))
+    # where all are gone and another repository lies here, such as a fresh clone, none was taken from it
+    is_told = is_switched and (not found.is_nowhere() or has_been(folder, project.checkout))
     changes = read_changes(
         project.project_id,
         found,
         _known(store),
-        is_switched=is_switched,
+        is_taken=taken_since(folder, project.checkout, after) if is_told else None,
         is_busy=is_busy,
-        keep_missing=is_written_again,
     )
     states = found.states
     if changes.events:
@@ -107,12 +108,6 @@ def _told(problems: list[Problem]) -> list[dict[str, str]]:
     more = len(problems) - _MOST_PROBLEMS
     told = [*problems[:_MOST_PROBLEMS], Problem("...", f"and {more} more files")] if more > 0 else problems
     return [{"path": one.path, "problem": one.problem} for one in told]
-
-
-def _is_nowhere(found: Survey) -> bool:
-    """The whole folder, or every single file of several, is gone: a fresh clone or a clean-up, nobody's wish to forget."""
-    published = sum(1 for state in found.states.values() if state.is_here)
-    return not found.scan.is_there or 1 < published == len(found.missing)
 
 
 def _append(store: Store, changes: Changes, meta: Mapping[str, Any] | None) -> None:

@@ -7,6 +7,7 @@ where both changed the same, both are kept and it is said so.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from lerim_jobs.ids import derived, digest
@@ -28,15 +29,13 @@ def read_changes(
     found: Survey,
     known: Known,
     *,
-    is_switched: bool = False,
+    is_taken: Callable[[str], bool] | None = None,
     is_busy: bool = False,
-    keep_missing: bool = False,
 ) -> Changes:
-    """Compare; nothing is written. With `is_switched` git has changed files since the last look, so that one which is missing is
-    one that the branch lacks; while it `is_busy` a missing one says nothing yet. With `keep_missing` one that is missing is
-    nobody's wish, and is written again.
+    """Compare; nothing is written. With `is_taken` git has changed files since the last look: it says of a missing one whether
+    the branch lacks it. While git `is_busy` a missing one says nothing yet.
     """
-    changes = Changes(project_id, found, known, is_switched or is_busy)
+    changes = Changes(project_id, found, known, is_busy or is_taken is not None)
     owners = {state.path: state for state in found.states.values() if state.path}
     for path, problem in {**found.scan.odd, **found.unread}.items():
         changes.leave(path, problem, owners[path].memory_id if path in owners else None)
@@ -60,12 +59,11 @@ def read_changes(
     if missing and is_busy:
         changes.say(".", _BUSY.format(len(missing)))
         changes.left |= missing
-    elif keep_missing:
-        pass
-    elif is_switched:
-        changes.lacking = missing
-    else:
-        _deleted(changes, missing)
+        return changes
+    if is_taken:
+        changes.lacking = {key for key in missing if is_taken(found.states[key].path)}
+    if not found.is_nowhere(apart=changes.lacking):
+        _deleted(changes, missing - changes.lacking)
     return changes
 
 

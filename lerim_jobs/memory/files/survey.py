@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,13 @@ class Survey(msgspec.Struct):
     unread: dict[str, str] = {}
     missing: set[str] = set()
     nobodys: set[str] = set()
+
+    def is_nowhere(self, *, apart: Set[str] = frozenset()) -> bool:
+        """The whole folder, or every single file of several, is gone: a fresh clone or a clean-up, nobody's wish to forget.
+        Memories `apart` do not count.
+        """
+        here = {state.memory_id for state in self.states.values() if state.is_here} - apart
+        return not self.scan.is_there or (len(here) > 1 and here <= self.missing)
 
 
 def survey(store: Store, project: Project) -> Survey:
