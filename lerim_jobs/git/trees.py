@@ -15,8 +15,6 @@ _MOST_OBJECT_BYTES = 16_777_216
 _MOST_BYTES = 268_435_456
 """Of all objects together that are read for one question."""
 
-_FOLDER = b"40000"
-
 
 class Trees:
     """The trees of a repository, `common` being its own folder. What was read once is kept."""
@@ -26,7 +24,7 @@ class Trees:
         self.left_bytes = _MOST_BYTES
         self.packs: dict[int, Packs] = {}
         self.roots: dict[str, bytes] = {}
-        self.folders: dict[bytes, dict[str, tuple[bytes, bytes]]] = {}
+        self.folders: dict[bytes, dict[str, bytes]] = {}
 
     def holds(self, commit: str, path: str) -> bool | None:
         """Whether the commit, by its full name in hex, has a file at the path, relative to the repository; None: not known.
@@ -40,11 +38,9 @@ class Trees:
         try:
             tree = self._root(commit)
             for folder in folders:
-                mode, inner = self._folder(tree).get(folder, (b"", b""))
-                if not mode:
+                inner = self._folder(tree).get(folder)
+                if inner is None:
                     return False
-                if mode != _FOLDER:
-                    return None
                 tree = inner
             return name in self._folder(tree)
         except (BadObject, OSError, ValueError):
@@ -56,15 +52,15 @@ class Trees:
             self.roots[commit] = bytes.fromhex(line.removeprefix(b"tree ").decode("ascii"))
         return self.roots[commit]
 
-    def _folder(self, name: bytes) -> dict[str, tuple[bytes, bytes]]:
-        """Modes and names of objects by their names in the folder."""
+    def _folder(self, name: bytes) -> dict[str, bytes]:
+        """Names of objects by the names they have in the folder."""
         if name not in self.folders:
             found, data, at = {}, self._read(name, "tree"), 0
             while at < len(data):
                 end = data.index(b"\0", at)
-                mode, _, called = data[at:end].partition(b" ")
+                called = data[at:end].partition(b" ")[2]
                 at = end + 1 + len(name)
-                found[_plain(called.decode("utf-8", "surrogateescape"))] = mode, data[end + 1 : at]
+                found[_plain(called.decode("utf-8", "surrogateescape"))] = data[end + 1 : at]
             self.folders[name] = found
         return self.folders[name]
 

@@ -9,12 +9,21 @@ import msgspec
 
 from lerim_jobs.errors import BadInput, ConflictError
 from lerim_jobs.ids import derived
-from lerim_jobs.log.events import Event, MemoryAdded, MemoryArchived, MemoryRestored
+from lerim_jobs.log.events import (
+    Event,
+    MemoryAdded,
+    MemoryArchived,
+    MemoryRestored,
+    ProjectPublished,
+    PublishedFile,
+)
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.files.markdown import MAX_BODY, MAX_TAGS, MAX_TITLE, clean, one_line
 from lerim_jobs.memory.files.merging import Content, content_of, merge
+from lerim_jobs.memory.files.states import files_of
 from lerim_jobs.memory.memory import Memory
 from lerim_jobs.memory.stored import all_memories, load_memories, memory_stream
+from lerim_jobs.projects import project_stream
 
 __all__ = ["add", "archive", "checked", "edit", "restore", "same_content"]
 
@@ -87,8 +96,15 @@ def archive(store: Store, memory_id: str, reason: str, *, meta: Mapping[str, Any
 
 
 def restore(store: Store, memory_id: str, reason: str, *, meta: Mapping[str, Any]) -> Memory:
-    """Make an archived or merged memory active again; of a merged one both are kept then."""
-    return _switch(store, memory_id, "active", MemoryRestored(memory_id, reason), meta)
+    """Make an archived or merged memory active again; of a merged one both are kept then. Where only another branch has its file,
+    it gets one here as well.
+    """
+    memory = _switch(store, memory_id, "active", MemoryRestored(memory_id, reason), meta)
+    state = files_of(store, [memory_id])[memory_id]
+    if state.is_elsewhere:
+        file = PublishedFile(memory_id, "", "", 0)
+        store.append(project_stream(memory.project_id), [ProjectPublished(memory.project_id, [file])], meta=meta)
+    return memory
 
 
 def _switch(store: Store, memory_id: str, to: str, event: Event, meta: Mapping[str, Any]) -> Memory:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from lerim_jobs.git import checkout
 from lerim_jobs.git.checkout import checkout_of
 from tests.git import needs_git
 from tests.projects import problems
@@ -72,6 +74,19 @@ def test_files_that_vanish_while_git_is_at_work_are_looked_at_when_it_is_through
     lock.unlink()
     path.write_bytes(data)
     assert branched.sync() == {}
+    assert branched.active == ["a", "b"]
+
+
+def test_git_that_has_not_yet_told_what_it_did_is_waited_for(
+    branched: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A switch changes files, then the index, then HEAD."""
+    branched.shop.path("b").unlink()
+    os.utime(branched.root / ".git" / "index")
+    monkeypatch.setattr(checkout, "_UNSETTLED_S", 60)
+    git_goes_on = lambda _: (branched.root / ".git" / "HEAD").write_text("ref: refs/heads/main\n")  # noqa: E731
+    monkeypatch.setattr(time, "sleep", git_goes_on)
+    assert "missing files, 1," in problems(branched.shop.publish())
     assert branched.active == ["a", "b"]
 
 

@@ -9,6 +9,9 @@ import pytest
 
 from lerim_jobs.git.checkout import checkout_of
 from lerim_jobs.git.moves import taken_since
+from lerim_jobs.log.events import MemoryArchived
+from lerim_jobs.memory import by_hand
+from lerim_jobs.memory.files.markdown import render
 from tests.git import needs_git
 from tests.repositories import Repository
 
@@ -122,6 +125,35 @@ def test_the_folder_that_is_deleted_after_a_switch_is_written_again_with_what_th
     assert branched.sync() == {"written": 1}
     assert branched.active == ["a", "b"]
     assert [path for path in branched.shop.files() if "about-b" in path] == []
+
+
+def test_a_file_that_a_person_took_from_another_branch_is_here_again(branched: Repository) -> None:
+    branched.git("checkout", "-q", "main")
+    branched.sync()
+    path = branched.shop.path("b")
+    branched.git("checkout", "-q", "feature", "--", str(path))
+    assert branched.sync() == {}
+    path.unlink()
+    assert branched.sync() == {"deleted": 1, "written": 1}
+
+
+def test_a_memory_that_is_restored_by_hand_is_written_into_the_branch_that_lacks_it(branched: Repository) -> None:
+    """As after a branch that was deleted with its only file."""
+    branched.git("checkout", "-q", "main")
+    branched.sync()
+    branched.git("branch", "-qD", "feature")
+    assert by_hand.restore(branched.shop.store, "b", "", meta={}).status == "active"
+    assert branched.sync() == {"written": 1}
+    assert branched.shop.path("b").read_bytes() == render(branched.shop.memories["b"])
+    assert by_hand.restore(branched.shop.store, "b", "", meta={}).version == 1
+    assert branched.sync() == {}
+    branched.shop.append("a", MemoryArchived("a"))
+    branched.sync()
+    branched.git("stash", "-qu")
+    branched.sync()
+    by_hand.restore(branched.shop.store, "a", "", meta={})
+    branched.sync()
+    assert b"About a" in branched.shop.path("a").read_bytes()
 
 
 def test_where_the_reflog_does_not_tell_everything_nothing_is_a_wish(branched: Repository) -> None:

@@ -110,7 +110,10 @@ def archive(memory_id: str, reason: str, as_json: bool) -> None:
 @click.option("--reason", default="restored by hand", help="Why; it is kept with the memory.")
 @json_option
 def restore(memory_id: str, reason: str, as_json: bool) -> None:
-    """Take the memory ID back out of the archive."""
+    """Take the memory ID back out of the archive.
+
+    Where only another branch of git has its file, it gets one here.
+    """
     from lerim_jobs.memory import by_hand
 
     state = open_state()
