@@ -1,4 +1,4 @@
-"""Settings: environment over project file over user file over defaults; a broken file names file, line and key."""
+"""Settings: environment over what a project's file may say over user file over defaults; an error names file, line and key."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import msgspec
 
 from lerim_jobs.errors import ConfigError
 from lerim_jobs.paths import Home, home, project_config
+from lerim_jobs.project_file import narrowed
 from lerim_jobs.settings import (
     ROLES,
     Agent,
@@ -60,24 +61,25 @@ __all__ = [
 
 # Where a role differs from `Role`, so that a table that sets one key keeps the others.
 _DEFAULTS: dict[str, Any] = {"roles": {"lead": {"timeout_seconds": 300.0}, "explorer": {"max_iterations": 8}}}
+_USER_BYTES, _PROJECT_BYTES = 1_048_576, 65_536
 _TRUE = {"1", "true", "yes", "on"}
 
 
 def load(env: Mapping[str, str], *, project: Path | None = None) -> Settings:
-    """Read the user file, then the project's file over it, then the environment over both. Raises ConfigError."""
+    """Read the user file, then what the project's file may say over it, then the environment over both. Raises ConfigError."""
     return load_with_sources(env, project=project)[0]
 
 
 def load_with_sources(env: Mapping[str, str], *, project: Path | None = None) -> tuple[Settings, dict[str, str]]:
     """`load`, and where each key that is not a default came from: dotted key -> file or environment variable."""
-    merged = _DEFAULTS
-    sources: dict[str, str] = {}
-    for path in (home(env).config, project and project_config(project)):
-        if path and path.is_file():
-            layer = _read(path)
-            _convert(layer, path)
-            merged = _merge(merged, layer)
-            sources |= dict.fromkeys(_keys(layer), str(path))
+    mine = _layer(home(env).config)
+    merged = _merge(_DEFAULTS, mine)
+    sources = dict.fromkeys(_keys(mine), str(home(env).config))
+    if project and (theirs := _layer(project_config(project), most_bytes=_PROJECT_BYTES)):
+        path = project_config(project)
+        layer = narrowed(theirs, _convert(merged, None), mine, lambda key, why: ConfigError(_located(path, key, why)))
+        merged = _merge(merged, layer)
+        sources |= dict.fromkeys(_keys(theirs), str(path))
     for variable, layer in _from_environment(env):
         merged = _merge(merged, layer)
         sources |= dict.fromkeys(_keys(layer), variable)
@@ -136,11 +138,26 @@ def _keys(layer: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _layer(path: Path, *, most_bytes: int = _USER_BYTES) -> dict[str, Any]:
+    """What a file says, of the right types; nothing where there is no file."""
+    if not path.is_file():
+        return {}
+    layer = _read(path, most_bytes)
+    _convert(layer, path)
+    return layer
+
+
+def _read(path: Path, most_bytes: int) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            data = file.read(most_bytes + 1)
+        if len(data) > most_bytes:
+            raise ConfigError(f"{path}: larger than {most_bytes // 1024} KiB: it is not read")
+        return tomllib.loads(data.decode("utf-8"))
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"{path}: not valid TOML: {exc}") from exc
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: cannot be read: {exc}") from exc
 
@@ -168,8 +185,12 @@ def _explain(message: str, path: Path | None) -> str:
         key = f"{key}.{unknown[1]}".strip(".")
         problem = "there is no such setting"
     key = re.sub(r"\[\.\.\.\]", "", key) or "top level"
-    place = f"{path}:{_line_of(path, key)}: " if path else ""
-    return f"{place}{key}: {problem[:1].lower()}{problem[1:]}"
+    problem = f"{problem[:1].lower()}{problem[1:]}"
+    return _located(path, key, problem) if path else f"{key}: {problem}"
+
+
+def _located(path: Path, key: str, problem: str) -> str:
+    return f"{path}:{_line_of(path, key)}: {key}: {problem}"
 
 
 def _line_of(path: Path, key: str) -> int:

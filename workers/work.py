@@ -21,6 +21,7 @@ from lerim_jobs.kinds.kind import project_of, session_of
 from lerim_jobs.log.projection import peek
 from lerim_jobs.log.store import Store
 from lerim_jobs.paths import Home
+from lerim_jobs.project_file import lowered
 from lerim_jobs.projects import PROJECTS
 from lerim_jobs.tracing.skeleton.spans import attempt_span_id
 from workers.log_journal import LogJournal
@@ -159,7 +160,7 @@ class Workshop:
             work.claim,
             session_id=session_of(work.input).get("session_id"),
             project_id=work.project_id,
-            caps_now=self.caps,
+            caps_now=lambda: lowered(self.caps(), settings.budget),
             meta=work.meta,
             earlier=self._earlier(work),
         )

@@ -287,12 +287,24 @@ def _projects(patient: _Patient) -> Iterator[Finding]:
             step = f"lerim project move {one.name} NEW_PATH (or: lerim project remove {one.name})"
             what = f"{one.name}: {one.path} is gone"
             yield Finding("projects", "problem", what, step)
+        elif problem := _settings_problem(patient.env, one.path):
+            yield Finding(
+                "projects", "problem", f"{one.name}: {problem}", "change that file; until then it is left alone"
+            )
         elif not os.access(one.path, os.W_OK):
             yield Finding("projects", "problem", f"{one.name}: {one.path} cannot be written", f"ls -ld '{one.path}'")
     if projects:
         yield Finding("projects", "ok", f"{len(projects)} registered here")
     else:
         yield Finding("projects", "warning", "none is registered", "lerim project add PATH")
+
+
+def _settings_problem(env: Mapping[str, str], folder: str) -> str:
+    try:
+        config.load(env, project=Path(folder))
+    except ConfigError as exc:
+        return str(exc)
+    return ""
 
 
 def _registered(store: SqliteStore) -> list[ProjectAdded]:

@@ -19,8 +19,10 @@ from lerim_jobs.kinds.kind import AGENT, EXTRACT, HOST, Asked, Done, Kind, Stage
 from lerim_jobs.kinds.shared import FINISH, MEMORY_COUNTS, PUBLISH, counted, last, memory_lane, publish, status
 from lerim_jobs.log.events import JobStatus, StageRequested
 
-__all__ = ["KIND", "SessionPlan", "after_index"]
+__all__ = ["KIND", "WRONG_SETTINGS", "SessionPlan", "after_index"]
 
+WRONG_SETTINGS = "its project's settings file is wrong"
+"""Why sessions of a project are left: somebody has to change that file first."""
 _FILES = ("found", "indexed", "unchanged", "skipped")
 
 
@@ -117,6 +119,7 @@ def _result(done: Done) -> dict[str, Any]:
         "skipped_reasons": index.get("skipped_reasons", {}),
         "left": index.get("left", {}),
         "gone": index.get("gone", []),
+        "wrong": index.get("wrong", []),
         "taken": index.get("taken", 0),
         "windows": index.get("windows", 0),
         "candidates": extracted.get("candidates", 0),
@@ -132,7 +135,9 @@ def _lost(done: Done) -> int:
 
 
 def _status(done: Done) -> JobStatus:
-    return status(done, KIND.stages, keeps_parts=True)
+    ended = status(done, KIND.stages, keeps_parts=True)
+    index: Mapping[str, Any] = next(iter(done.outputs(_INDEX.name)), {})
+    return "partial" if ended == "succeeded" and index.get("left", {}).get(WRONG_SETTINGS) else ended
 
 
 def _indexed(stage: str, output: Mapping[str, Any]) -> str:

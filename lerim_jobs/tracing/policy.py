@@ -10,6 +10,7 @@ import msgspec
 
 from lerim_jobs import config
 from lerim_jobs.config import Settings, tracing_warning
+from lerim_jobs.errors import ConfigError
 from lerim_jobs.tracing.propagation import sdk_disabled
 
 __all__ = ["installed", "job_settings", "warnings"]
@@ -23,16 +24,25 @@ _NO_LOGFIRE = (
 def job_settings(env: Mapping[str, str], *, here: Path | None, covers: Iterable[Path]) -> Settings:
     """The settings of a job that is asked for in the project folder `here` and works on the projects in `covers`.
 
-    A trace is one for all of them, so content leaves only where every project lets it. Raises ConfigError.
+    A trace is one for all of them, so content leaves only where every project lets it. A project whose own file is wrong is not
+    worked on, and has no say. Raises ConfigError for the user's own file.
     """
-    settings = config.load(env, project=here)
-    others = [config.load(env, project=folder).tracing for folder in covers]
+    mine = config.load(env)
+    settings = _of(env, here) or mine
+    others = [one.tracing for folder in covers if (one := _of(env, folder))]
     tracing = msgspec.structs.replace(
         settings.tracing,
         include_content=all(one.include_content for one in (settings.tracing, *others)),
         include_httpx=all(one.include_httpx for one in (settings.tracing, *others)),
     )
     return msgspec.structs.replace(settings, tracing=tracing)
+
+
+def _of(env: Mapping[str, str], project: Path | None) -> Settings | None:
+    try:
+        return config.load(env, project=project)
+    except ConfigError:
+        return None
 
 
 def warnings(settings: Settings, env: Mapping[str, str]) -> list[str]:

@@ -154,7 +154,7 @@ def test_a_parked_job_is_resumed_by_command_without_any_worker(world: World, ser
 @pytest.fixture
 def busy(shared: World, model: ModelServer) -> World:
     """Two sessions were synced, with a 429, a fallback and an unusable answer on the way."""
-    shared.configure(project=True, window=700, extract='fallback_models = ["second-model"]')
+    shared.configure(project=True, window=700, extract='fallback_models = ["explorer-model"]')
     model.script(status(503), model="extract-model")
     model.script(Step("text", content="I would rather chat."), model="summarize-model")
     model.script(status(429, retry_after_s=0.1), model="lead-model")
@@ -180,7 +180,7 @@ def test_a15_usage_sums_equal_what_the_server_served(busy: World, model: ModelSe
     for private in ("sk-test-0123456789", "REMEMBER", "Some words about the shop"):
         assert private not in busy.logs()
     assert keys["role"] == {"lead", "explorer", "extract", "summarize"}
-    assert keys["model"] == {"second-model", "extract-model", "lead-model", "explorer-model", "summarize-model"}
+    assert keys["model"] == {"extract-model", "lead-model", "explorer-model", "summarize-model"}
     assert keys["session"] == {session_id(700), session_id(701), None}
     assert len(keys["job"]) == 2
 

@@ -97,18 +97,20 @@ def test_a_rate_limit_is_waited_out_and_shows_as_a_retry(shared: World, model: M
 
 def test_a_fallback_answers_when_the_primary_model_is_down(shared: World, model: ModelServer, ids: list[str]) -> None:
     shared.configure(
-        project=True, extract='fallback_models = ["backup-model"]', lead='fallback_models = ["openai:backup-lead"]'
+        project=True,
+        extract='fallback_models = ["explorer-model"]',
+        lead='fallback_models = ["openai:summarize-model"]',
     )
     model.down.update({"extract-model", "lead-model"})
     shared.session(ids[0], ["REMEMBER: tabs not spaces."])
     done = shared.sync()
     assert (done["status"], titles(shared)) == ("succeeded", ["tabs not spaces"])
-    assert model.asked("backup-model") == 1
+    assert model.asked("explorer-model") == 1
     spans = whole_trace(shared, done["job_id"])
     assert [span.status for span in spans if span.name == "model request attempt extract-model"] == ["error"]
     called = [row.event for row in shared.events(done["job_id"]) if row.type == "ModelCalled"]
     extract = next(call for call in called if getattr(call, "role", "") == "extract")
-    assert getattr(extract, "model", "") == "backup-model"
+    assert getattr(extract, "model", "") == "explorer-model"
     assert getattr(extract, "failed", [])[0]["model"] == "extract-model"
 
 

@@ -50,6 +50,15 @@ api_base = "{url}"
 {extra}
 """
 
+_NARROWER = """
+[roles.lead]
+{lead}
+[roles.extract]
+max_window_tokens = {window}
+window_overlap_tokens = 20
+{extract}
+"""
+
 Running = Forked | subprocess.Popen[bytes]
 
 
@@ -106,8 +115,9 @@ class World:
     def configure(
         self, *, window: int = 2000, lead: str = "", extract: str = "", extra: str = "", project: bool = False
     ) -> None:
-        """Point all four roles at the model server, for everything or (`project`) for the current project only."""
-        text = _CONFIG.format(url=self.url, window=window, lead=lead, extract=extract, extra=extra)
+        """Point all four roles at the model server; with `project` say what a project's own file may say for the current one."""
+        form = _NARROWER if project else _CONFIG
+        text = form.format(url=self.url, window=window, lead=lead, extract=extract, extra=extra)
         path = self.project / ".lerim" / "config.toml" if project else self.home.config
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")

@@ -28,13 +28,13 @@ def test_defaults_without_any_file(tmp_path: Path) -> None:
 
 def test_project_beats_user_and_environment_beats_both(tmp_path: Path) -> None:
     env = write(
-        tmp_path / "home", '[roles.lead]\nmodel = "user"\nprovider = "openai"\n[roles.extract]\nmodel = "user"\n'
+        tmp_path / "home", '[roles.lead]\nmodel = "user"\nprovider = "openai"\n[roles.extract]\nmodel = "small"\n'
     )
     (tmp_path / "repo").mkdir()
-    write(tmp_path / "repo" / ".lerim", '[roles.lead]\nmodel = "project"\n')
+    write(tmp_path / "repo" / ".lerim", '[roles.lead]\nmodel = "small"\n')
     settings = config.load({**env, "LERIM_PROVIDER": "ollama"}, project=tmp_path / "repo")
-    assert (settings.roles.lead.model, settings.roles.lead.provider) == ("project", "ollama")
-    assert (settings.roles.extract.model, settings.roles.lead.timeout_seconds) == ("user", 300)
+    assert (settings.roles.lead.model, settings.roles.lead.provider) == ("small", "ollama")
+    assert (settings.roles.extract.model, settings.roles.lead.timeout_seconds) == ("small", 300)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ Raises  ConfigError (unknown agent), ConflictError (a session was taken by anoth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from lerim_jobs.errors import ConfigError
 from lerim_jobs.jobs.outcomes import Effect
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.kinds.sync import SessionPlan, after_index
@@ -46,7 +48,8 @@ def run(ctx: StageContext, limits: Limits = LIMITS) -> Outcome:
     if not ctx.input.get("streams"):
         _scan(ctx, tally, limits)
     known = {key: project for key, project in active_projects(ctx.store).items() if project.host == ctx.host}
-    ready, left, places = ready_sessions(ctx, known)
+    wrong = _wrong(ctx, known.values())
+    ready, left, places = ready_sessions(ctx, known, wrong)
     planned = plan_sessions(ctx, ready, known, left)
     plans = [plan for _, plan in planned]
     output = {
@@ -55,6 +58,8 @@ def run(ctx: StageContext, limits: Limits = LIMITS) -> Outcome:
         "windows": sum(plan.windows for plan in plans),
         "left": dict(sorted(left.items())),
     }
+    if wrong:
+        output["wrong"] = [{"name": known[key].name, "problem": problem} for key, problem in wrong.items()]
     if gone := [one for one in known.values() if is_gone(one)]:
         output["gone"] = [_gone(ctx, one) for one in gone]
     if ctx.input.get("estimate"):
@@ -62,11 +67,22 @@ def run(ctx: StageContext, limits: Limits = LIMITS) -> Outcome:
     touched: list[str] = []
     effects: list[Effect] = []
     if not ctx.input.get("dry_run"):
-        touched = [key for key, project in known.items() if needs_publish(ctx.store, project)]
+        touched = [key for key, one in known.items() if key not in wrong and needs_publish(ctx.store, one)]
         seen = [Effect(project_stream(key), [ProjectPlaceSeen(key, place)]) for place, key in places.items()]
         effects = [*seen, *(scheduled(ctx.job_id, *pair) for pair in planned)]
     stages = after_index(plans, host=ctx.host, params=ctx.input, touched=touched)
     return Outcome(output, effects, next_stages=stages)
+
+
+def _wrong(ctx: StageContext, projects: Iterable[Project]) -> dict[str, str]:
+    """Projects whose own settings file is wrong, and how: they are left alone, and stop no other."""
+    found = {}
+    for project in projects:
+        try:
+            ctx.settings_of(Path(project.path))
+        except ConfigError as exc:
+            found[project.project_id] = str(exc)
+    return found
 
 
 def _gone(ctx: StageContext, project: Project) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from lerim_jobs import ids
 from lerim_jobs.config import Role, Settings
 from lerim_jobs.errors import ConfigError
 from lerim_jobs.jobs.outcomes import Effect
-from lerim_jobs.kinds.sync import SessionPlan
+from lerim_jobs.kinds.sync import WRONG_SETTINGS, SessionPlan
 from lerim_jobs.log.events import SessionScheduled
 from lerim_jobs.log.projection import find, fold_each
 from lerim_jobs.projects import Project
@@ -41,9 +41,11 @@ class Ready(msgspec.Struct, frozen=True, order=True):
     growing: bool = False
 
 
-def ready_sessions(ctx: StageContext, known: Mapping[str, Project]) -> tuple[list[Ready], Counter[str], dict[str, str]]:
+def ready_sessions(
+    ctx: StageContext, known: Mapping[str, Project], wrong: Collection[str]
+) -> tuple[list[Ready], Counter[str], dict[str, str]]:
     """Sessions to extract now, the oldest first; why others with waiting turns are left; and folders that turned out to be a
-    project's, with its id.
+    project's, with its id. Of `wrong` are the ids of projects whose own settings file is wrong.
     """
     places: dict[str, str] = {}
     left: Counter[str] = Counter()
@@ -62,6 +64,8 @@ def ready_sessions(ctx: StageContext, known: Mapping[str, Project]) -> tuple[lis
             left.update(["nobody spoke"] if reason in (None, _NO_PROJECT) else [])
         elif reason:
             left[reason] += 1
+        elif project_id in wrong:
+            left[WRONG_SETTINGS] += 1
         elif found and project_id:
             if found.place:
                 places.setdefault(found.place, project_id)

@@ -116,6 +116,8 @@ def _print_problems(result: dict[str, Any]) -> None:
     for one in result.get("gone", ()):
         print_line(f"  the folder of project {one['name']!r} is gone: {one['path']}")
         print_line(f"    if it was moved: lerim project move {one['name']} {one['moved_to'] or 'NEW_PATH'}")
+    for one in result.get("wrong", ()):
+        print_line(f"  project {one['name']!r} was left alone: {one['problem']}")
     for one in result.get("files", {}).get("problems", ()):
         print_line(f"  {one['path']}: {one['problem']}")
 

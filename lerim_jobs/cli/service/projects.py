@@ -6,24 +6,24 @@ from pathlib import Path
 
 import click
 
-from lerim_jobs import ids
+from lerim_jobs import config, ids
 from lerim_jobs.api.state import State, find_project
 from lerim_jobs.cli.output import emit, json_option, note, print_line, table
 from lerim_jobs.cli.state import open_state
-from lerim_jobs.errors import BadInput
+from lerim_jobs.errors import BadInput, ConfigError
 from lerim_jobs.log.events import ProjectAdded, ProjectMoved, ProjectRemoved
 from lerim_jobs.log.projection import fold_all
 from lerim_jobs.log.store import Store
 from lerim_jobs.machine.identity import host_name
 from lerim_jobs.memory.files.moved import is_gone, moved_here
-from lerim_jobs.paths import memory_dir
+from lerim_jobs.paths import memory_dir, project_config
 from lerim_jobs.projects import PROJECTS, Project, active_projects, project_stream
 from lerim_jobs.providers import is_demo
 
 __all__ = ["init", "project"]
 
 _CONFIG = """\
-# Settings of lerim-jobs. The environment and a project's own .lerim/config.toml win over this file.
+# Settings of lerim-jobs. A project's own .lerim/config.toml may only narrow them; the environment wins over both.
 # Keys belong into the environment or into the file .env beside this one (OPENAI_API_KEY=...), never in here.
 
 # [roles.lead]                 # also: explorer, extract, summarize
@@ -127,6 +127,7 @@ def add(path: str, name: str | None, as_json: bool) -> None:
     else:
         print_line(f"Project {called!r} {'was registered before' if already else 'is registered'}: {folder}")
         print_line(f"Memories: {memory_dir(folder)}")
+        _print_asked(state, folder)
 
 
 @project.command()
@@ -197,6 +198,21 @@ def _move(state: State, one: Project, folder: Path, name: str | None, *, as_json
     if called != one.name:
         print_line(f"It is called {called!r} from now on.")
     print_line(f"Memories: {memory_dir(folder)}")
+
+
+def _print_asked(state: State, folder: Path) -> None:
+    """What the repository's own settings file asks for: it came with the repository."""
+    try:
+        settings, sources = config.load_with_sources(state.env, project=folder)
+    except ConfigError as exc:
+        note(f"Its own settings file is wrong, so it is left alone until that is changed: {exc}")
+        return
+    own = [key for key, source in sources.items() if source == str(project_config(folder))]
+    for key in own:
+        value: object = settings
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+        print_line(f"Its own settings file says {key} = {value}")
 
 
 def _folder(path: str) -> Path:
