@@ -52,6 +52,7 @@ __all__ = [
     "Search",
     "Settings",
     "Tracing",
+    "caps_of",
     "environment",
     "load",
     "load_with_sources",
@@ -84,6 +85,12 @@ def load_with_sources(env: Mapping[str, str], *, project: Path | None = None) ->
         merged = _merge(merged, layer)
         sources |= dict.fromkeys(_keys(layer), variable)
     return _convert(merged, None), sources
+
+
+def caps_of(project: Path) -> dict[str, Any]:
+    """What a project's own file says of `[budget]`. Raises ConfigError."""
+    found: dict[str, Any] = _layer(project_config(project), most_bytes=_PROJECT_BYTES).get("budget", {})
+    return found
 
 
 def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:

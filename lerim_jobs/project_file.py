@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import structs
 
-from lerim_jobs.settings import ROLES, Budget, Role, Settings
+from lerim_jobs.settings import ROLES, Role, Settings
 
 __all__ = ["MAY_SAY", "lowered", "narrowed"]
 
@@ -128,14 +128,15 @@ def narrowed(
     return kept
 
 
-def lowered(settings: Settings, theirs: Budget) -> Settings:
-    """The settings with each cap as low as the project's, where that is lower."""
-    mine = settings.budget
-    roles = {name: min(cap, mine.per_role_usd.get(name, cap)) for name, cap in theirs.per_role_usd.items()}
-    names = ("per_job_usd", "per_day_usd", "per_job_unpriced_tokens", "per_day_unpriced_tokens")
-    least: dict[str, Any] = {name: min(getattr(mine, name), getattr(theirs, name)) for name in names}
+def lowered(settings: Settings, caps: Mapping[str, Any]) -> Settings:
+    """The settings as they are now, with each cap that a project's file names as low as there, where that is lower."""
+    if not caps:
+        return settings
+    mine, theirs = settings.budget, dict(caps)
+    roles = {name: min(cap, mine.per_role_usd.get(name, cap)) for name, cap in theirs.pop("per_role_usd", {}).items()}
+    least: dict[str, Any] = {name: min(getattr(mine, name), cap) for name, cap in theirs.items()}
     budget = structs.replace(mine, per_role_usd={**mine.per_role_usd, **roles}, **least)
-    return settings if budget == mine else structs.replace(settings, budget=budget)
+    return structs.replace(settings, budget=budget)
 
 
 def _leaves(layer: Mapping[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:

@@ -155,12 +155,14 @@ class Workshop:
     def _models(self, work: Work, settings: Settings) -> Models:
         from workers.models import Models
 
+        folder = self._folder(work)
+        caps = config.caps_of(folder) if folder else {}
         journal = LogJournal(
             self.store,
             work.claim,
             session_id=session_of(work.input).get("session_id"),
             project_id=work.project_id,
-            caps_now=lambda: lowered(self.caps(), settings.budget),
+            caps_now=lambda: lowered(self.caps(), caps),
             meta=work.meta,
             earlier=self._earlier(work),
         )

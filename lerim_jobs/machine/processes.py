@@ -11,7 +11,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from lerim_jobs.clock import now_ms
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import QueueUnavailable
 from lerim_jobs.machine import embedded, identity, whole_file
+from lerim_jobs.machine.own_python import own_environment, own_python
 from lerim_jobs.machine.termination import Known, descendants, end, runs
 from lerim_jobs.paths import Home, make_private
 
@@ -162,7 +162,7 @@ class TemporaryWorker:
             # folder, because `-m` looks into the current folder first, and a project may well have a `workers` package.
             return subprocess.Popen(
                 self._command,
-                env=self._env,
+                env=own_environment(self._env),
                 cwd=self._home.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -182,7 +182,7 @@ def temporary_worker(
     stop_s: float = 10.0,
 ) -> Iterator[TemporaryWorker]:
     """Run a worker (`python -m workers`) for the length of the block; it may take `boot_s` to start and `stop_s` to stop."""
-    command = command or [sys.executable, "-m", "workers"]
+    command = command or own_python("-m", "workers")
     worker = TemporaryWorker(home, env, command, boot_s=boot_s, stop_s=stop_s)
     try:
         worker.wait_ready()

@@ -1,4 +1,4 @@
-"""The HTTP calls of the models' clients: whether a request left this machine, and spans of it where the job asked for them.
+"""HTTP calls of models' clients: whether a request left this machine, spans of it where the job asked for them, no ids of ours.
 
 Own code, because the decision belongs to the job and not to the process, and because the OpenTelemetry instrumentation
 of this client records no bodies. Of the headers only the content type is kept: the others hold keys.
@@ -22,6 +22,8 @@ __all__ = ["Departure", "departure", "http_hooks"]
 
 _BEGAN = "lerim.began_ns"
 _MAX_CHARS = 200_000
+_OURS = ("traceparent", "tracestate", "baggage")
+"""Headers that some SDKs make of the current context: ids of jobs, projects and sessions are none of a provider's business."""
 
 
 @dataclass(slots=True)
@@ -56,6 +58,8 @@ def http_hooks() -> dict[str, list[Any]]:
 
 
 async def _on_request(request: Any) -> None:
+    for name in _OURS:
+        request.headers.pop(name, None)
     request.extensions[_BEGAN] = time.time_ns()
     if watched := _departure.get():
         request.extensions["trace"] = watched.note
