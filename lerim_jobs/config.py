@@ -52,9 +52,9 @@ __all__ = [
     "Search",
     "Settings",
     "Tracing",
-    "caps_of",
     "environment",
     "load",
+    "load_with_said",
     "load_with_sources",
     "tracing_from_environment",
     "tracing_warning",
@@ -87,10 +87,11 @@ def load_with_sources(env: Mapping[str, str], *, project: Path | None = None) ->
     return _convert(merged, None), sources
 
 
-def caps_of(project: Path) -> dict[str, Any]:
-    """What a project's own file says of `[budget]`. Raises ConfigError."""
-    found: dict[str, Any] = _layer(project_config(project), most_bytes=_PROJECT_BYTES).get("budget", {})
-    return found
+def load_with_said(env: Mapping[str, str], *, project: Path | None) -> tuple[Settings, dict[str, Any]]:
+    """`load`, and what of it the project's own file says: dotted key -> its value as it counts."""
+    settings, sources = load_with_sources(env, project=project)
+    own = [key for key, source in sources.items() if project and source == str(project_config(project))]
+    return settings, {key: _value(settings, key) for key in own}
 
 
 def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -135,6 +136,13 @@ def _from_environment(env: Mapping[str, str]) -> Iterator[tuple[str, dict[str, A
         yield "LERIM_REDIS_URL", {"queue": {"redis_url": url}}
     if tracing_from_environment(env):
         yield "LERIM_TRACING", {"tracing": {"enabled": True}}
+
+
+def _value(settings: Settings, key: str) -> Any:
+    found: Any = settings
+    for name in key.split("."):
+        found = found[name] if isinstance(found, dict) else getattr(found, name)
+    return found
 
 
 def _keys(layer: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -128,15 +128,21 @@ def narrowed(
     return kept
 
 
-def lowered(settings: Settings, caps: Mapping[str, Any]) -> Settings:
-    """The settings as they are now, with each cap that a project's file names as low as there, where that is lower."""
-    if not caps:
-        return settings
-    mine, theirs = settings.budget, dict(caps)
-    roles = {name: min(cap, mine.per_role_usd.get(name, cap)) for name, cap in theirs.pop("per_role_usd", {}).items()}
-    least: dict[str, Any] = {name: min(getattr(mine, name), cap) for name, cap in theirs.items()}
-    budget = structs.replace(mine, per_role_usd={**mine.per_role_usd, **roles}, **least)
-    return structs.replace(settings, budget=budget)
+def lowered(settings: Settings, said: Mapping[str, Any]) -> Settings:
+    """The settings as they are now, with each cap as low as a project's file says it, where that is lower. `said`: dotted key ->
+    value.
+    """
+    mine = settings.budget
+    roles: dict[Any, float] = dict(mine.per_role_usd)
+    caps: dict[str, Any] = {}
+    for key, cap in said.items():
+        section, _, name = key.partition(".")
+        role = name.removeprefix("per_role_usd.")
+        if section == "budget" and role != name:
+            roles[role] = min(roles.get(role, cap), cap)
+        elif section == "budget":
+            caps[name] = min(getattr(mine, name), cap)
+    return structs.replace(settings, budget=structs.replace(mine, per_role_usd=roles, **caps))
 
 
 def _leaves(layer: Mapping[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:

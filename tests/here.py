@@ -79,9 +79,7 @@ class Here:
 
     def run(self, kind: JobKind, **params: Any) -> tuple[str, dict[str, Any]]:
         """A job to its end: its id and result."""
-        job_id = self._asked(kind, params)
-        while self.due:
-            self.runner.run_hint(*self._next())
+        job_id = self.left(kind, **params)
         finished = jobs.load(self.store, job_id).finished
         assert finished, [row.event for row in self.store.read(f"job-{job_id}")][-3:]
         return job_id, {**finished.result, "status": finished.status}
@@ -102,6 +100,13 @@ class Here:
             sampled=self.sampled,
         )
         self._send(request_job(self.store, job_id, event, projects=[PROJECT]).freed)
+        return job_id
+
+    def left(self, kind: JobKind, **params: Any) -> str:
+        """A job as it is left when nothing of it is due any more: its id."""
+        job_id = self._asked(kind, params)
+        while self.due:
+            self.runner.run_hint(*self._next())
         return job_id
 
     def cancelled(self, kind: JobKind, *, before: str, **params: Any) -> str:

@@ -93,7 +93,7 @@ class Workshop:
     host: str
     caps: Callable[[], Settings]
     by: Mapping[str, Any]
-    _settings: dict[tuple[str, Any], Settings] = field(default_factory=dict)
+    _settings: dict[tuple[str, Any], tuple[Settings, dict[str, Any]]] = field(default_factory=dict)
     _begun: OrderedDict[str, Beginning] = field(default_factory=OrderedDict)
 
     @cached_property
@@ -111,7 +111,7 @@ class Workshop:
     def context(self, work: Work) -> StageContext:
         """What the stage gets."""
         claim, wants = work.claim, stage_of(work.claim.stage).wants
-        settings = self.settings(work, self._folder(work))
+        settings, said = self.settings(work, self._folder(work))
         return StageContext(
             job_id=claim.job_id,
             request=work.request,
@@ -121,12 +121,12 @@ class Workshop:
             outputs=outputs_before(self.store, claim.job_id, claim.stage, wants) if wants else {},
             store=self.store,
             settings=settings,
-            settings_of=lambda folder: self.settings(work, folder),
+            settings_of=lambda folder: self.settings(work, folder)[0],
             env=self._env(work),
             home=self.home,
             host=self.host,
             now_ms=claim.started_ms,
-            models=lambda: self._models(work, settings),
+            models=lambda: self._models(work, settings, said),
             checkpoint=partial(self._checkpoint, work),
         )
 
@@ -137,11 +137,11 @@ class Workshop:
             raise ClaimLost(f"{claim.stage} of job {claim.job_id!r} is not attempt {claim.attempt}'s any more")
         faults.die("after_checkpoint")
 
-    def settings(self, work: Work, project: Path | None) -> Settings:
-        """Those of a project's folder, as the job may use them."""
+    def settings(self, work: Work, project: Path | None) -> tuple[Settings, dict[str, Any]]:
+        """Those of a project's folder, as the job may use them, and what of them the project's own file says."""
         key = (str(project), work.request.params.get("provider"))
         if key not in self._settings:
-            self._settings[key] = config.load(self._env(work), project=project)
+            self._settings[key] = config.load_with_said(self._env(work), project=project)
         return self._settings[key]
 
     def _beginning(self, job_id: str) -> Beginning:
@@ -152,17 +152,15 @@ class Workshop:
             self._begun.popitem(last=False)
         return found
 
-    def _models(self, work: Work, settings: Settings) -> Models:
+    def _models(self, work: Work, settings: Settings, said: Mapping[str, Any]) -> Models:
         from workers.models import Models
 
-        folder = self._folder(work)
-        caps = config.caps_of(folder) if folder else {}
         journal = LogJournal(
             self.store,
             work.claim,
             session_id=session_of(work.input).get("session_id"),
             project_id=work.project_id,
-            caps_now=lambda: lowered(self.caps(), caps),
+            caps_now=lambda: lowered(self.caps(), said),
             meta=work.meta,
             earlier=self._earlier(work),
         )

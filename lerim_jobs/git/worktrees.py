@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from lerim_jobs.git.files import read_line
+from lerim_jobs.git.files import git_folder, read_line
 
 __all__ = ["WorkTree", "linked", "work_tree"]
 
-_MOST_UP = 64
 _MOST_LINKED = 2_000
 
 
@@ -25,14 +24,15 @@ class WorkTree(NamedTuple):
 
 def work_tree(folder: str) -> WorkTree | None:
     """The innermost one that a folder lies in, also one that is gone below a folder that is not; None outside of git."""
-    path = Path(folder)
-    for above in [path, *path.parents][:_MOST_UP]:
-        git = above / ".git"
-        if os.path.isdir(git):
-            return WorkTree(os.path.realpath(above), os.path.realpath(git))
-        if (line := read_line(git)).startswith("gitdir:"):
-            return _linked_at(above, line.removeprefix("gitdir:").strip())
-    return None
+    git = git_folder(Path(folder))
+    if git is None:
+        return None
+    root, mine = str(git.root), str(git.root / ".git")
+    # A `.git` file may say anything: a linked worktree's repository must know it as well. Else the folder is taken for a
+    # repository of its own, as a submodule is.
+    back = "" if str(git.own) == mine else _named(git.own)
+    is_linked = git.own != git.common and back and os.path.realpath(back) == os.path.realpath(mine)
+    return WorkTree(root, os.path.realpath(git.common if is_linked else mine))
 
 
 def linked(common: str) -> list[str]:
@@ -44,19 +44,6 @@ def linked(common: str) -> list[str]:
         return []
     found = (_named(folder / name) for name in names)
     return [os.path.dirname(git) for git in found if git and os.path.isabs(git)]
-
-
-def _linked_at(root: Path, named: str) -> WorkTree:
-    """What a `.git` file leads to. It may say anything: a linked worktree's repository must know it as well; else the folder is
-    taken for a repository of its own, as a submodule is.
-    """
-    gitdir = Path(os.path.normpath(root / named))
-    own = WorkTree(os.path.realpath(root), os.path.realpath(root / ".git"))
-    common = read_line(gitdir / "commondir")
-    back = _named(gitdir)
-    if not common or not back or os.path.realpath(back) != os.path.realpath(root / ".git"):
-        return own
-    return WorkTree(own.root, os.path.realpath(gitdir / common))
 
 
 def _named(gitdir: Path) -> str:

@@ -12,10 +12,16 @@ from lerim_jobs.jobs.settlement import job_stream, journal_key
 from lerim_jobs.log.events import ModelCalled, SessionReleased
 from lerim_jobs.log.store import Store
 
-__all__ = ["GivenBack"]
+__all__ = ["GivenBack", "gave_back"]
 
 _MOST_JOBS = 3
 """Of the jobs that gave a session back the newest are looked at, and of all such jobs as many are kept at hand."""
+
+
+def gave_back(store: Store, stream: str) -> list[str]:
+    """Ids of the jobs that gave a session back, the newest first."""
+    rows = reversed(store.read(stream))
+    return list(dict.fromkeys(row.event.job_id for row in rows if isinstance(row.event, SessionReleased)))
 
 
 class GivenBack:
@@ -30,18 +36,13 @@ class GivenBack:
         """The stored answer to a request that another job than `job_id` made in the same stage, before it gave the session back.
         `key` is that of the journal.
         """
-        for earlier in self._jobs(stream):
+        for earlier in gave_back(self._store, stream)[:_MOST_JOBS]:
             if earlier != job_id and (blob_hash := self._of(earlier).get(key)):
                 try:
                     return self._store.blob(blob_hash)
                 except CorruptLog:  # answers are kept for some days only
                     continue
         return None
-
-    def _jobs(self, stream: str) -> list[str]:
-        rows = self._store.read(stream)
-        found = dict.fromkeys(row.event.job_id for row in reversed(rows) if isinstance(row.event, SessionReleased))
-        return list(found)[:_MOST_JOBS]
 
     def _of(self, job_id: str) -> dict[str, str]:
         with self._lock:

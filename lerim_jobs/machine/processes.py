@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from lerim_jobs.clock import now_ms
 from lerim_jobs.config import Settings
 from lerim_jobs.errors import QueueUnavailable
 from lerim_jobs.machine import embedded, identity, whole_file
-from lerim_jobs.machine.own_python import own_environment, own_python
+from lerim_jobs.machine.own_environment import own_environment
 from lerim_jobs.machine.termination import Known, descendants, end, runs
 from lerim_jobs.paths import Home, make_private
 
@@ -182,7 +183,7 @@ def temporary_worker(
     stop_s: float = 10.0,
 ) -> Iterator[TemporaryWorker]:
     """Run a worker (`python -m workers`) for the length of the block; it may take `boot_s` to start and `stop_s` to stop."""
-    command = command or own_python("-m", "workers")
+    command = command or [sys.executable, "-m", "workers"]
     worker = TemporaryWorker(home, env, command, boot_s=boot_s, stop_s=stop_s)
     try:
         worker.wait_ready()

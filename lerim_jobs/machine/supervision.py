@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from lerim_jobs.config import Settings
 from lerim_jobs.errors import QueueUnavailable
 from lerim_jobs.machine import embedded, identity, supervisor_config, whole_file
 from lerim_jobs.machine.locks import exclusive
-from lerim_jobs.machine.own_python import own_environment, own_python
+from lerim_jobs.machine.own_environment import own_environment
 from lerim_jobs.machine.processes import ProcessInfo, schedulers_running, workers_running
 from lerim_jobs.machine.termination import Ended, Known, end, marked, tops
 from lerim_jobs.paths import Home
@@ -78,7 +79,7 @@ def up(
             return msgspec.structs.replace(now, already=True)
         _end_leftovers(home, _read_record(home))
         embedded.ensure(home, settings, env)
-        commands = programs or {name: own_python("-m", name) for name in ("workers", "scheduler")}
+        commands = programs or {name: [sys.executable, "-m", name] for name in ("workers", "scheduler")}
         # supervisord makes the path absolute and binds a longer temporary name before it renames it.
         control = len(os.fsencode(home.run / "supervisord.sock")) <= _MAX_SOCKET_BYTES
         _start(home, env, supervisor_config.render(commands, workers=workers, control=control))
@@ -131,7 +132,7 @@ def _start(home: Home, env: Mapping[str, str], config: str) -> None:
     # A killed supervisord leaves its number behind, which would be taken for the new one's.
     (home.run / "supervisord.pid").unlink(missing_ok=True)
     done = subprocess.run(
-        own_python("-m", "supervisor.supervisord", "-c", "run/supervisord.conf"),
+        [sys.executable, "-m", "supervisor.supervisord", "-c", "run/supervisord.conf"],
         env={**own_environment(env), MARK: fresh, "LERIM_HOME": str(home.root)},
         cwd=home.root,
         stdin=subprocess.DEVNULL,

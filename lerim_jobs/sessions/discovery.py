@@ -14,7 +14,7 @@ from lerim_jobs.config import Agent, AgentSetting
 from lerim_jobs.errors import ConfigError
 from lerim_jobs.sessions.agents import AGENTS
 
-__all__ = ["Found", "Unread", "missing", "named", "roots", "scan"]
+__all__ = ["Found", "Unread", "given_folders", "missing", "named", "roots", "scan"]
 
 _ENDING = ".jsonl"
 _MAX_DEPTH = 12
@@ -51,7 +51,9 @@ def roots(env: Mapping[str, str], configured: Mapping[str, AgentSetting]) -> dic
         if isinstance(given, Agent) and not given.enabled:
             continue
         places = named(env, name, given)
-        if folders := _once(folder for place in places for folder in _below(name, place, is_given=bool(_given(given)))):
+        if folders := _once(
+            folder for place in places for folder in _below(name, place, is_given=bool(given_folders(given)))
+        ):
             found[name] = folders
     return found
 
@@ -73,7 +75,7 @@ def named(env: Mapping[str, str], name: str, given: AgentSetting | None) -> list
     """The agent's folders as the settings, else its variable, else its habit names them, whether they exist or not."""
     spec = AGENTS[name]
     home = Path(env.get("HOME") or Path.home())
-    paths = _given(given) or _several(env.get(spec.home_variable, "")) or list(spec.defaults)
+    paths = given_folders(given) or _several(env.get(spec.home_variable, "")) or list(spec.defaults)
     return [home / path.removeprefix("~/") for path in paths]
 
 
@@ -83,10 +85,11 @@ def missing(env: Mapping[str, str], name: str, given: AgentSetting | None) -> li
         return []
     places = named(env, name, given)
     lost = [place for place in places if not place.is_dir()]
-    return lost if _given(given) or len(lost) == len(places) else []
+    return lost if given_folders(given) or len(lost) == len(places) else []
 
 
-def _given(given: AgentSetting | None) -> list[str]:
+def given_folders(given: AgentSetting | None) -> list[str]:
+    """The folders that a setting names, none for the usual ones."""
     path = given.path if isinstance(given, Agent) else given
     return [one for one in ([path] if isinstance(path, str) else path or []) if one]
 

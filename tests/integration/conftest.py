@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.here import Here
 from tests.model_server import ModelServer
 
 
@@ -13,6 +15,14 @@ from tests.model_server import ModelServer
 def running() -> Iterator[ModelServer]:
     with ModelServer() as server:
         yield server
+
+
+@pytest.fixture
+def here(tmp_path: Path, server: ModelServer) -> Iterator[Here]:
+    """A machine whose roles are answered by the scripted model server."""
+    place = Here(tmp_path, url=server.url)
+    yield place
+    place.close()
 
 
 @pytest.fixture

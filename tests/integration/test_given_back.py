@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from lerim_jobs.log.events import ModelCalled
 from lerim_jobs.memory.history.provenance import origins
 from tests.here import Here
 from tests.model_server import ModelServer
 
 ONE, TWO = (f"bbbbbbbb-0000-4000-8000-0000000000a{n}" for n in (1, 2))
-
-
-@pytest.fixture
-def here(tmp_path: Path, server: ModelServer) -> Iterator[Here]:
-    place = Here(tmp_path, url=server.url)
-    yield place
-    place.close()
 
 
 def test_the_answers_of_a_cancelled_sync_are_used_by_the_next(here: Here, server: ModelServer) -> None:

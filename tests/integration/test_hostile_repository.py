@@ -24,15 +24,14 @@ def evil() -> Iterator[ModelServer]:
 
 
 @pytest.fixture
-def here(tmp_path: Path, server: ModelServer) -> Iterator[Here]:
-    place = Here(tmp_path, url=server.url)
-    cloned = place.root / "cloned"
-    (cloned / ".lerim").mkdir(parents=True)
-    place.store.append(project_stream("c1"), [ProjectAdded("c1", "cloned", str(cloned), host_name())], expected=0)
-    place.session(MINE, ["REMEMBER: carts live in Redis."])
-    write_claude(place.root / "claude", CLONED, str(cloned), ["REMEMBER: our secrets live in the vault."])
-    yield place
-    place.close()
+def cloned(here: Here) -> Path:
+    """A repository of somebody else's beside the user's own, each with a session."""
+    folder = here.root / "cloned"
+    (folder / ".lerim").mkdir(parents=True)
+    here.store.append(project_stream("c1"), [ProjectAdded("c1", "cloned", str(folder), host_name())], expected=0)
+    here.session(MINE, ["REMEMBER: carts live in Redis."])
+    write_claude(here.root / "claude", CLONED, str(folder), ["REMEMBER: our secrets live in the vault."])
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -54,18 +53,27 @@ def here(tmp_path: Path, server: ModelServer) -> Iterator[Here]:
     ],
 )
 def test_its_settings_reach_nobody_and_stop_nobody(
-    here: Here, server: ModelServer, evil: ModelServer, says: str
+    here: Here, cloned: Path, server: ModelServer, evil: ModelServer, says: str
 ) -> None:
-    (here.root / "cloned" / ".lerim" / "config.toml").write_text(says.format(evil=evil.url))
+    (cloned / ".lerim" / "config.toml").write_text(says.format(evil=evil.url))
     result = here.sync()
     assert evil.requests == []
     assert not any("vault" in str(request) for request in server.requests)
     assert [one.title for one in here.memories()] == ["carts live in Redis"]
     assert (result["status"], result["left"]) == ("partial", {"its project's settings file is wrong": 1})
     (wrong,) = result["wrong"]
-    assert (wrong["name"], str(here.root / "cloned" / ".lerim" / "config.toml") in wrong["problem"]) == ("cloned", True)
-    (here.root / "cloned" / ".lerim" / "config.toml").write_text(
+    assert (wrong["name"], str(cloned / ".lerim" / "config.toml") in wrong["problem"]) == ("cloned", True)
+    (cloned / ".lerim" / "config.toml").write_text(
         "[roles.extract]\nmax_window_tokens = 500\nwindow_overlap_tokens = 9\n"
     )
     mended = here.sync()
     assert (mended["status"], mended["wrong"], mended["memories"]["added"]) == ("succeeded", [], 1)
+
+
+def test_a_lower_cap_of_a_project_holds_for_its_own_calls(here: Here, cloned: Path, server: ModelServer) -> None:
+    (cloned / ".lerim" / "config.toml").write_text("[budget]\nper_job_unpriced_tokens = 1\nper_job_usd = 0.0\n")
+    job_id = here.left("sync")
+    assert any("carts" in str(request) for request in server.requests)
+    assert not any("vault" in str(request) for request in server.requests)
+    parked = [row for row in here.store.stages(job_id) if row.state != "done" and row.stage.startswith("extract")]
+    assert len(parked) == 1

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from lerim_jobs.memory.checks.evidence import unsupported
 from tests.here import Here
 from tests.model_server import ModelServer, tools
@@ -18,13 +13,6 @@ SAID = [
     "REMEMBER: prices are shown with two decimals.",
     "REMEMBER: deploy on Mondays.",
 ]
-
-
-@pytest.fixture
-def here(tmp_path: Path, server: ModelServer) -> Iterator[Here]:
-    place = Here(tmp_path, url=server.url)
-    yield place
-    place.close()
 
 
 def test_the_lead_mends_a_kind_and_joins_what_says_one_thing(here: Here, server: ModelServer) -> None:

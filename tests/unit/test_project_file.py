@@ -168,9 +168,10 @@ def test_every_key_on_the_list_is_a_setting() -> None:
 
 def test_a_projects_lower_cap_counts_for_its_calls_and_a_higher_one_does_not() -> None:
     mine = Settings(budget=Budget(per_job_usd=1.0, per_day_usd=5.0, per_role_usd={"lead": 2.0}))
-    theirs = {"per_job_usd": 0.2, "per_day_usd": 50.0, "per_role_usd": {"lead": 1.0, "extract": 0.1}}
+    caps = {"per_job_usd": 0.2, "per_day_usd": 50.0, "per_role_usd.lead": 1.0, "per_role_usd.extract": 0.1}
+    theirs = {"decay.decay_days": 40, **{f"budget.{key}": cap for key, cap in caps.items()}}
     found = lowered(mine, theirs).budget
     assert (found.per_job_usd, found.per_day_usd, found.per_role_usd) == (0.2, 5.0, {"lead": 1.0, "extract": 0.1})
-    assert lowered(mine, {}) is mine
+    assert lowered(mine, {}) == mine
     raised = Settings(budget=Budget(per_job_usd=0.1))
     assert lowered(raised, theirs).budget.per_job_usd == 0.1

@@ -8,6 +8,7 @@ Raises  ModelUnavailable (retried, then gives up), ModelRefused (gives up), Conf
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -69,14 +70,7 @@ def run(ctx: StageContext) -> Outcome:
         "seen_before": sum(len(batch) for batch in planned) - sum(map(len, waiting)),
         "left_for_later": sum(map(len, waiting[len(looked_at) :])) + len(faded) - len(taken),
         "decay": [_numbers(decayed) for decayed in calculated[:_SHOWN]],
-        "decayed": [
-            {
-                **msgspec.to_builtins(one),
-                "title": memories.by_id[one.memory_id].title,
-                **msgspec.structs.asdict(so),
-            }
-            for one, so in zip(taken, verdict.decided, strict=False)
-        ],
+        "decayed": [_faded(one, memories, so) for one, so in zip(taken, verdict.decided, strict=False)],
         "proposals": [
             _line(one, memories, so) for one, so in zip(proposals, verdict.decided[len(fading) :], strict=True)
         ],
@@ -86,13 +80,20 @@ def run(ctx: StageContext) -> Outcome:
     if params.get("dry_run"):
         return Outcome(output, rejected=rejected)
     judged = [batch for batch in planned if batch_key(batch) in seen or batch in looked_at]
-    left = remaining([one for batch in planned for one in batch], verdict.effects)
-    again = batches(left, ctx.settings.memory.curate_batch)
-    keys = sorted({batch_key(batch) for batch in [*judged, *(one for one in again if within(one, judged))]})
+    keys = _keys(planned, judged, verdict.effects, ctx.settings.memory.curate_batch)
     effects = verdict.effects
     if project and keys != project.curated:
         effects = [*effects, Effect(project_stream(project_id), [ProjectCurated(project_id, keys)])]
     return Outcome(output, effects, rejected=rejected)
+
+
+def _keys(
+    planned: Sequence[list[Memory]], judged: Sequence[list[Memory]], effects: Sequence[Effect], size: int
+) -> list[str]:
+    """Those of the batches that were judged, and of what the effects leave of them."""
+    left = remaining([one for batch in planned for one in batch], effects)
+    again = (batch for batch in batches(left, size) if within(batch, judged))
+    return sorted({batch_key(batch) for batch in (*judged, *again)})
 
 
 def _calculated(ctx: StageContext, project: Project | None, active: list[Memory]) -> list[Decayed]:
@@ -105,6 +106,11 @@ def _calculated(ctx: StageContext, project: Project | None, active: list[Memory]
 def _numbers(decayed: Decayed) -> dict[str, Any]:
     """One calculation without its words, which its archiving has."""
     return {key: value for key, value in msgspec.to_builtins(decayed).items() if key != "reason"}
+
+
+def _faded(decayed: Decayed, memories: Memories, decided: Decided) -> dict[str, Any]:
+    title = memories.by_id[decayed.memory_id].title
+    return {**msgspec.to_builtins(decayed), "title": title, **msgspec.structs.asdict(decided)}
 
 
 def _decay(decayed: Decayed, memories: Memories) -> Proposal:

@@ -56,9 +56,7 @@ def _write(state: State, agent: str, folders: list[str], *, enabled: bool) -> No
             if name != agent:
                 set_agent(state.home.config, name, [], enabled=True)
     elif not folders and agent in old:
-        given = old[agent]
-        path = given.path if isinstance(given, Agent) else given
-        folders = [one for one in ([path] if isinstance(path, str) else path) if one]
+        folders = discovery.given_folders(old[agent])
     set_agent(state.home.config, agent, folders, enabled=enabled)
 
 

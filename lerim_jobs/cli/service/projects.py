@@ -16,7 +16,7 @@ from lerim_jobs.log.projection import fold_all
 from lerim_jobs.log.store import Store
 from lerim_jobs.machine.identity import host_name
 from lerim_jobs.memory.files.moved import is_gone, moved_here
-from lerim_jobs.paths import memory_dir, project_config
+from lerim_jobs.paths import memory_dir
 from lerim_jobs.projects import PROJECTS, Project, active_projects, project_stream
 from lerim_jobs.providers import is_demo
 
@@ -203,15 +203,11 @@ def _move(state: State, one: Project, folder: Path, name: str | None, *, as_json
 def _print_asked(state: State, folder: Path) -> None:
     """What the repository's own settings file asks for: it came with the repository."""
     try:
-        settings, sources = config.load_with_sources(state.env, project=folder)
+        _, said = config.load_with_said(state.env, project=folder)
     except ConfigError as exc:
         note(f"Its own settings file is wrong, so it is left alone until that is changed: {exc}")
         return
-    own = [key for key, source in sources.items() if source == str(project_config(folder))]
-    for key in own:
-        value: object = settings
-        for name in key.split("."):
-            value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+    for key, value in said.items():
         print_line(f"Its own settings file says {key} = {value}")
 
 

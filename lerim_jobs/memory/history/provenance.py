@@ -9,10 +9,11 @@ import msgspec
 
 from lerim_jobs.errors import JobsError
 from lerim_jobs.jobs import job as jobs
+from lerim_jobs.jobs.given_back import gave_back
 from lerim_jobs.jobs.settlement import job_stream
 from lerim_jobs.kinds import known_stage
 from lerim_jobs.log.codec import Recorded
-from lerim_jobs.log.events import MemoryAdded, MemoryReverted, MemoryUpdated, ModelCalled, Quote, SessionReleased
+from lerim_jobs.log.events import MemoryAdded, MemoryReverted, MemoryUpdated, ModelCalled, Quote
 from lerim_jobs.log.projection import find
 from lerim_jobs.log.store import Store
 from lerim_jobs.memory.memory import Memory
@@ -142,16 +143,10 @@ def _call(store: Store, meta: Mapping[str, Any], quote: Quote) -> Call | None:
     stages = [work.stages[name] for name in needs if name in work.stages]
     kept = [one.name for one in stages if _has(one.output, quote)]
     kept = kept or [one.name for one in stages if "body" in one.output]
-    jobs_asked = [work.job_id, *_gave_back(store, quote.stream)]  # a later job uses what an earlier one has paid for
+    jobs_asked = [work.job_id, *gave_back(store, quote.stream)]  # a later job uses what an earlier one has paid for
     calls = ([row for name in kept[:1] for row in _calls(store, asked, name)] for asked in jobs_asked)
     found = next(filter(None, calls), [])
     return _as_call(found[-1]) if found else None
-
-
-def _gave_back(store: Store, stream: str) -> list[str]:
-    """Jobs that gave the session back, the newest first."""
-    rows = reversed(store.read(stream))
-    return list(dict.fromkeys(row.event.job_id for row in rows if isinstance(row.event, SessionReleased)))
 
 
 def _calls(store: Store, job_id: str | None, stage: str) -> Iterator[Recorded]:

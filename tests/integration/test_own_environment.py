@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from lerim_jobs.machine.own_python import own_environment, own_python
+from lerim_jobs.machine.own_environment import own_environment
 
 FOREIGN = ("workers", "scheduler", "redis", "dramatiq", "lerim_jobs", "supervisor")
 
@@ -30,7 +31,7 @@ def found(folder: Path, cwd: Path, **env: str) -> list[str]:
     program = f"import importlib.util as u; [print(u.find_spec(n).origin) for n in {FOREIGN!r}]; import json, apsw"
     surroundings = {**os.environ, "PYTHONPATH": str(folder), **env}
     done = subprocess.run(
-        own_python("-c", program),
+        [sys.executable, "-c", program],
         env=own_environment(surroundings),
         cwd=cwd,
         capture_output=True,
